@@ -1,0 +1,140 @@
+"""What the platform's sagas need from the outside, as Protocols. `tasks/` binds the real ones, a shadow saga recordings.
+
+A method that changes rows takes the session of its (transactional) step, so that row and step commit together. A
+method that finds its work done already says so by doing nothing: every one of them may be called twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from sagas.jobs.types import AssignmentId, JobCommand, JobId, JobState, ProviderId, WorkerId, WorkerSpec, WorkerState
+
+Session: TypeAlias = Any  # the step's `ctx.session`: SQLAlchemy's, of which this room knows nothing
+
+
+class ProviderError(Exception):
+    """A provider could not do what it was asked; what exists of the worker is still found under its id."""
+
+
+@dataclass(frozen=True)
+class WorkerHandle:
+    """A worker's infrastructure as its provider sees it; `reference` is the provider's own name for it (a pid)."""
+
+    worker_id: WorkerId
+    reference: str
+    alive: bool
+
+
+class WorkerProvider(Protocol):
+    """Where workers come from. It keeps no records but the infrastructure itself."""
+
+    def create_worker(self, worker_id: WorkerId, spec: WorkerSpec, token: str) -> WorkerHandle:
+        """Create the worker, or find it if it is there already. Raises ProviderError."""
+
+    def destroy_worker(self, worker_id: WorkerId) -> None:
+        """Return when nothing of the worker is left; one that is not there is fine. Raises ProviderError."""
+
+    def find_workers(self) -> Sequence[WorkerHandle]:
+        """Everything of this provider that exists, whoever made it and whether anybody remembers it or not."""
+
+    def is_alive(self, worker_id: WorkerId) -> bool:
+        """True while the worker's agent runs."""
+
+
+class CommandSender(Protocol):
+    """Messages to a worker, kept for it by the broker until it listens (L4). Raises OSError when not delivered."""
+
+    def send_registered(self, worker_id: WorkerId) -> None:
+        """Tell the agent that it is registered."""
+
+    def send_run_job(
+        self, worker_id: WorkerId, assignment_id: AssignmentId, job_id: JobId, command: JobCommand
+    ) -> None:
+        """Ask for the job to be run; the agent runs one assignment once, however often it is asked."""
+
+    def send_cancel_job(self, worker_id: WorkerId, assignment_id: AssignmentId, grace: float = 5) -> None:
+        """Ask for the job to be stopped: SIGTERM, and after `grace` seconds SIGKILL."""
+
+    def send_ack(self, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
+        """Tell the agent that its result is on record, so that it stops repeating it."""
+
+    def send_shutdown(self, worker_id: WorkerId) -> None:
+        """Ask the agent to stop its jobs and to exit."""
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """A worker's row as far as the sagas read it; `silent_for` is in seconds, None before the first sign of life."""
+
+    worker_id: WorkerId
+    provider_id: ProviderId
+    spec: WorkerSpec
+    state: WorkerState
+    registered: bool
+    silent_for: float | None
+
+
+class WorkerRegistry(Protocol):
+    """The workers' rows."""
+
+    def reserve(self, session: Session, worker_id: WorkerId, provider_id: ProviderId, spec: WorkerSpec) -> None:
+        """Take a slot of the provider and write the row (CREATING). Raises PermanentError if there is no slot."""
+
+    def release(self, session: Session, worker_id: WorkerId) -> None:
+        """Undo `reserve`."""
+
+    def issue_token(self, worker_id: WorkerId) -> str:
+        """The one-time token with which this worker's agent registers: the same one each time it is asked for."""
+
+    def find(self, worker_id: WorkerId) -> WorkerView | None:
+        """The row, or None."""
+
+    def is_registered(self, worker_id: WorkerId) -> bool:
+        """True when the worker's agent has come up and has registered with its token."""
+
+    def is_silent(self, worker_id: WorkerId) -> bool:
+        """True when its heartbeat is overdue. Silence counts only while the control queue has no backlog."""
+
+    def move(self, session: Session, worker_id: WorkerId, target: WorkerState) -> None:
+        """Bring the worker to `target` if an edge leads there; already there is fine. Raises PermanentError."""
+
+    def unregister(self, session: Session, worker_id: WorkerId) -> None:
+        """Write TERMINATED and give the slot back; only after the infrastructure is gone (L14)."""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job's row as far as the sagas read it."""
+
+    job_id: JobId
+    state: JobState
+    command: JobCommand
+    assignment_id: AssignmentId | None
+    worker_id: WorkerId | None
+    attempt: int
+    max_attempts: int
+
+
+class JobBoard(Protocol):
+    """The jobs' rows."""
+
+    def find(self, job_id: JobId) -> JobView | None:
+        """The row, or None."""
+
+    def assign(self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
+        """PENDING to ASSIGNED, the worker to BUSY. Raises PermanentError if either is no longer free."""
+
+    def unassign(self, session: Session, job_id: JobId, assignment_id: AssignmentId) -> None:
+        """Undo `assign`, if the job still has this assignment: PENDING again, the worker free."""
+
+    def mark_for_reassignment(self, session: Session, job_id: JobId, assignment_id: AssignmentId) -> None:
+        """Back to PENDING, without its assignment; spends an attempt. Raises PermanentError if none is left."""
+
+    def restore(self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
+        """Undo `mark_for_reassignment`: the old assignment again, or its result if that came in the meantime."""
+
+    def is_cancel_confirmed(self, assignment_id: AssignmentId) -> bool:
+        """True when the agent has reported the end of this assignment (or its worker is gone)."""
