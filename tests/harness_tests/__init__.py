@@ -1,0 +1,1 @@
+"""The harness tests itself: a harness that lies makes every other test worthless."""

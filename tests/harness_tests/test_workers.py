@@ -1,0 +1,95 @@
+"""Real workers: started, killed, restarted; tests and tasks meet on locks."""
+
+import pytest
+import redis
+from celery import Celery
+
+from tests.harness.celery_fixtures import StartBeat, StartFlower, StartWorker
+from tests.harness.effects import Effects
+from tests.harness.servers import BrokerServer
+from tests.harness.wait import wait_for
+
+APP = "tests.harness_tests.trivial_app"
+pytestmark = pytest.mark.database("empty")
+
+
+@pytest.fixture
+def client(broker_url: str) -> Celery:
+    return Celery("client", broker=broker_url)
+
+
+def test_a_task_is_seen_blocked_and_let_go(start_worker: StartWorker, client: Celery, effects: Effects) -> None:
+    worker = start_worker(APP)
+    with effects.held_lock("gate"):
+        client.send_task("trivial.work", ["gate"])
+        assert effects.wait_until_blocked("gate") == worker.child_pids()
+        assert effects.count("effect") == 0
+    effects.wait("effect", key="gate")
+
+
+def test_two_workers_have_names_queues_and_pools_of_their_own(
+    start_worker: StartWorker, client: Celery, effects: Effects
+) -> None:
+    first, second = start_worker(APP, ["one"], concurrency=2), start_worker(APP, ["two"], name="second")
+    assert (first.name, second.name, len(first.child_pids()), len(second.child_pids())) == ("w1", "second", 2, 1)
+    client.send_task("trivial.work", ["gate"], queue="two")
+    (effect,) = effects.wait("effect")
+    assert effect.pid in second.child_pids()
+
+
+def test_a_killed_machine_does_nothing_more_and_a_restart_has_its_name(
+    start_worker: StartWorker, client: Celery, effects: Effects
+) -> None:
+    worker = start_worker(APP)
+    with effects.held_lock("gate"):
+        client.send_task("trivial.work", ["gate"])
+        (pid,) = effects.wait_until_blocked("gate")
+        worker.kill_all()
+        wait_for(lambda: not effects.blocked("gate"), message="the dead process's lock request is gone")
+    worker.restart()
+    client.send_task("trivial.work", ["other"])
+    (effect,) = effects.wait("effect")
+    assert effect.key == "other" and effect.pid != pid
+    assert worker.log().count(f"{worker.nodename} ready.") == 2
+
+
+def test_a_paused_worker_goes_on(start_worker: StartWorker, client: Celery, effects: Effects) -> None:
+    worker = start_worker(APP)
+    with effects.held_lock("gate"):
+        client.send_task("trivial.work", ["gate"])
+        effects.wait_until_blocked("gate")
+        worker.pause()
+    wait_for(lambda: not effects.blocked("gate"))
+    assert effects.count("effect") == 0
+    worker.resume()
+    effects.wait("effect")
+
+
+def test_effects_survive_a_restart_of_postgresql(
+    start_worker: StartWorker, client: Celery, effects: Effects, request: pytest.FixtureRequest
+) -> None:
+    start_worker(APP)
+    with effects.held_lock("gate"):
+        client.send_task("trivial.work", ["gate"])
+        effects.wait_until_blocked("gate")
+    effects.wait("effect")
+    server = request.getfixturevalue("postgres_server")
+    server.kill()
+    client.send_task("trivial.work", ["after"])
+    server.start()
+    effects.wait("effect", key="after")
+
+
+def test_beat_sends(start_worker: StartWorker, start_beat: StartBeat, effects: Effects) -> None:
+    start_worker(APP)
+    start_beat(APP)
+    effects.wait("tick", 2)
+
+
+def test_flower_answers(start_flower: StartFlower) -> None:
+    assert start_flower(APP).startswith("http://127.0.0.1:")
+
+
+def test_the_broker_is_empty_and_its_own(broker_server: BrokerServer) -> None:
+    with redis.Redis.from_url(broker_server.url) as client:
+        assert client.dbsize() == 0
