@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from sagas.errors import HodeiError
 from sagas.jobs.types import AssignmentId, JobCommand, JobId, JobState, ProviderId, WorkerId, WorkerSpec, WorkerState
 
 Session: TypeAlias = Any  # the step's `ctx.session`: SQLAlchemy's, of which this room knows nothing
 
 
-class ProviderError(Exception):
+class ProviderError(HodeiError):
     """A provider could not do what it was asked; what exists of the worker is still found under its id."""
 
 

@@ -1,0 +1,1 @@
+"""Where workers come from. Each provider implements `sagas.jobs.ports.WorkerProvider`."""

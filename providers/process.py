@@ -1,0 +1,198 @@
+"""Workers that are child processes of this host: `python -m agent`, each in a session of its own.
+
+What exists is what runs (found by the environment variables that its processes carry) and its directory,
+`<home>/agents/<worker id>`; the pid file in it saves looking. So nothing is lost by a crash between creating and
+recording (L27). A job is found by its worker's id in its environment or by its session: one that gives up both on
+purpose gets away, for a process is no sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sagas.jobs.ports import ProviderError, WorkerHandle
+from sagas.jobs.types import WorkerId, WorkerSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER, AGENT_HOME, ASSIGNMENT = "HODEI_WORKER_ID", "HODEI_AGENT_HOME", "HODEI_ASSIGNMENT_ID"
+HANDED_ON = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV")
+LOCKS = 256  # files, so that they need not be removed
+
+
+class ProcessProvider:
+    """Creates and destroys agents on this host; `home` is HODEI_HOME, `beat` the agents' heartbeat in seconds.
+
+    A destroyed agent has `grace` seconds to end by itself.
+    """
+
+    def __init__(self, home: Path, broker_url: str, beat: float = 5.0, grace: float = 8.0) -> None:
+        self._agents = home.resolve() / "agents"
+        self._broker_url = broker_url
+        self._beat = beat
+        self._grace = grace
+
+    def create_worker(self, worker_id: WorkerId, spec: WorkerSpec, token: str) -> WorkerHandle:
+        """Start the worker's agent unless it runs. Raises ProviderError if it cannot be started."""
+        directory = self._directory(worker_id)
+        try:
+            with self._lock(worker_id) as lock:
+                agent = self._find_agent(worker_id)
+                if agent is None:
+                    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    agent = psutil.Process(self._launch(worker_id, token, lock))
+                self._write_pid_file(worker_id, agent)
+        except (OSError, psutil.Error, subprocess.SubprocessError) as error:
+            raise ProviderError(f"worker {worker_id}: its agent cannot be started in {directory}: {error}") from error
+        return WorkerHandle(worker_id, str(agent.pid), alive=True)
+
+    def destroy_worker(self, worker_id: WorkerId) -> None:
+        """SIGTERM to the agent, then SIGKILL for all that is left, its jobs included; then its directory.
+
+        Raises ProviderError if something of it is left.
+        """
+        try:
+            with self._lock(worker_id):
+                agent = self._find_agent(worker_id)
+                if agent is not None:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        agent.terminate()
+                    psutil.wait_procs([agent], timeout=self._grace)
+                if left := self._kill_all(worker_id, timeout=10):
+                    raise ProviderError(f"worker {worker_id}: cannot be killed: pids {left}")
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(self._directory(worker_id))
+        except (OSError, psutil.Error) as error:
+            raise ProviderError(f"worker {worker_id}: cannot be destroyed: {error}") from error
+
+    def find_workers(self) -> Sequence[WorkerHandle]:
+        """Every worker of which a process or a directory is left."""
+        found: dict[WorkerId, WorkerHandle] = {}
+        for path in self._agents.glob("*-*"):
+            with contextlib.suppress(ValueError):
+                found[WorkerId(path.name)] = WorkerHandle(WorkerId(path.name), "", alive=False)
+        for process, env in _living():
+            if Path(env.get(AGENT_HOME, "")).parent != self._agents:
+                continue
+            worker_id, is_agent = WorkerId(env[WORKER]), ASSIGNMENT not in env
+            if is_agent or worker_id not in found:
+                found[worker_id] = WorkerHandle(worker_id, str(process.pid), alive=is_agent)
+        return list(found.values())
+
+    def is_alive(self, worker_id: WorkerId) -> bool:
+        """True while the worker's agent runs."""
+        return self._find_agent(worker_id) is not None
+
+    def _directory(self, worker_id: WorkerId) -> Path:
+        return self._agents / str(worker_id)
+
+    @contextlib.contextmanager
+    def _lock(self, worker_id: WorkerId) -> Iterator[int]:
+        """One create or destroy of a worker at a time, over all processes of this host."""
+        path = self._agents / ".locks" / f"{worker_id.int % LOCKS:02x}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield lock
+        finally:
+            os.close(lock)
+
+    def _launch(self, worker_id: WorkerId, token: str, lock: int) -> int:
+        """The pid of a new agent. The launcher holds the lock too: it stays locked if we die in here."""
+        command = [sys.executable, "-m", "providers.launch", str(lock)]
+        started = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self._environment(worker_id, token),
+            pass_fds=(lock,),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            check=True,
+            start_new_session=True,
+        )
+        return int(started.stdout)
+
+    def _environment(self, worker_id: WorkerId, token: str) -> dict[str, str]:
+        """Chosen, not copied: an agent holds the broker's credentials and no others."""
+        own = {name: value for name, value in os.environ.items() if name in HANDED_ON or name.startswith("LC_")}
+        hodei = {name: value for name, value in os.environ.items() if name.startswith("HODEI_")}
+        hodei.pop("HODEI_DATABASE_URL", None)
+        return {
+            **own,
+            **hodei,
+            "HODEI_BROKER_URL": self._broker_url,
+            WORKER: str(worker_id),
+            "HODEI_WORKER_TOKEN": token,
+            AGENT_HOME: str(self._directory(worker_id)),
+            "HODEI_WORKER_BEAT": f"{self._beat:g}",
+        }
+
+    def _write_pid_file(self, worker_id: WorkerId, agent: psutil.Process) -> None:
+        path = self._directory(worker_id) / "agent.pid"
+        fresh = path.with_suffix(".new")
+        data = {"pid": agent.pid, "started": agent.create_time(), "worker_id": str(worker_id)}
+        fresh.write_text(json.dumps(data), encoding="utf-8")
+        fresh.replace(path)
+
+    def _read_pid_file(self, worker_id: WorkerId) -> dict[str, Any]:
+        try:
+            data: dict[str, Any] = json.loads((self._directory(worker_id) / "agent.pid").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return data
+
+    def _find_agent(self, worker_id: WorkerId) -> psutil.Process | None:
+        """By the pid file, or else among all processes."""
+        record = self._read_pid_file(worker_id)
+        with contextlib.suppress(psutil.Error, KeyError):
+            process = psutil.Process(record["pid"])
+            if process.create_time() == record["started"] and self._is_of(process.environ(), worker_id):
+                return process
+        for process, env in _living():
+            if self._is_of(env, worker_id) and ASSIGNMENT not in env:
+                return process
+        return None
+
+    def _is_of(self, env: Mapping[str, str], worker_id: WorkerId) -> bool:
+        return env.get(WORKER) == str(worker_id) and env.get(AGENT_HOME) == str(self._directory(worker_id))
+
+    def _kill_all(self, worker_id: WorkerId, timeout: float) -> list[int]:
+        """SIGKILL the worker's processes until there are none; the pids of those that stay."""
+        record = self._read_pid_file(worker_id)
+        deadline = time.monotonic() + timeout
+        while True:
+            left = [p for p, env in _living() if self._is_of(env, worker_id) or _in_session(p, record)]
+            if not left or time.monotonic() > deadline:
+                return [process.pid for process in left]
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=0.5)
+
+
+def _living() -> Iterator[tuple[psutil.Process, Mapping[str, str]]]:
+    """The processes of this host that we may look into, with their environment; not the ended ones."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                yield process, process.environ()
+
+
+def _in_session(process: psutil.Process, record: Mapping[str, Any]) -> bool:
+    try:
+        return bool(os.getsid(process.pid) == record["pid"] and process.create_time() >= record["started"])
+    except (psutil.Error, OSError, KeyError):
+        return False

@@ -1,0 +1,52 @@
+"""A provider that only remembers what it was asked: for shadow mode, where nothing may have an effect, and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sagas.jobs.ports import ProviderError, WorkerHandle
+from sagas.jobs.types import WorkerId, WorkerSpec
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the provider: `create_worker` or `destroy_worker`."""
+
+    method: str
+    worker_id: WorkerId
+    spec: WorkerSpec | None = None
+
+
+class RecordingProvider:
+    """Behaves as a provider does, without workers. `fail_create`, `fail_destroy` say how many calls will fail."""
+
+    def __init__(self, fail_create: int = 0, fail_destroy: int = 0) -> None:
+        self.calls: list[Call] = []
+        self.fail_create = fail_create
+        self.fail_destroy = fail_destroy
+        self._workers: dict[WorkerId, WorkerHandle] = {}
+
+    def create_worker(self, worker_id: WorkerId, spec: WorkerSpec, token: str) -> WorkerHandle:
+        """Remember the call (without its token); twice gives the same worker."""
+        self.calls.append(Call("create_worker", worker_id, spec))
+        if self.fail_create > 0:
+            self.fail_create -= 1
+            raise ProviderError(f"worker {worker_id}: told to fail")
+        return self._workers.setdefault(worker_id, WorkerHandle(worker_id, "recorded", alive=True))
+
+    def destroy_worker(self, worker_id: WorkerId) -> None:
+        """Remember the call; one that is not there is fine."""
+        self.calls.append(Call("destroy_worker", worker_id))
+        if self.fail_destroy > 0:
+            self.fail_destroy -= 1
+            raise ProviderError(f"worker {worker_id}: told to fail")
+        self._workers.pop(worker_id, None)
+
+    def find_workers(self) -> Sequence[WorkerHandle]:
+        """What was created and not destroyed."""
+        return list(self._workers.values())
+
+    def is_alive(self, worker_id: WorkerId) -> bool:
+        """True from create to destroy."""
+        return worker_id in self._workers
