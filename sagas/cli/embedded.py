@@ -7,7 +7,6 @@ as a child process (the tests do), `hodei up` hands it to its supervisor.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
@@ -22,11 +21,25 @@ from urllib.parse import quote
 import psutil
 
 from sagas.cli.processes import Identity, free_port, socket_directory, stop_process, working_directory
+from sagas.cli.servers import DATABASE, create_database, postgres_answers, valkey_answers
 from sagas.cli.unprivileged import Unprivileged, as_user, unprivileged
 from sagas.errors import ConfigurationError
 
+__all__ = [
+    "DATABASE",
+    "Plan",
+    "Server",
+    "clean_environment",
+    "last_line",
+    "plan_postgres",
+    "plan_valkey",
+    "start_postgres",
+    "start_valkey",
+    "stop_earlier_postgres",
+    "stop_earlier_valkey",
+]
+
 START_TIMEOUT = 60.0
-DATABASE = "hodei"
 
 
 @dataclass(frozen=True)
@@ -156,44 +169,6 @@ def stop_earlier_valkey(directory: Path) -> None:
     _stop_earlier(directory / "valkey.pid", directory, "valkey", signal.SIGTERM)
 
 
-def postgres_answers(url: str) -> bool:
-    """Whether the server behind `url` accepts a connection (to any database) and answers."""
-    import psycopg2
-
-    try:
-        connection = psycopg2.connect(_libpq(url, "postgres"), connect_timeout=5)
-    except psycopg2.OperationalError:
-        return False
-    connection.close()
-    return True
-
-
-def valkey_answers(url: str) -> bool:
-    """Whether the server behind `url` answers a PING."""
-    import redis
-
-    with contextlib.closing(redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)) as client:
-        try:
-            return bool(client.ping())
-        except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
-            return False
-
-
-def create_database(url: str) -> None:
-    """Create the database of `url` unless it is there."""
-    import psycopg2
-
-    connection = psycopg2.connect(_libpq(url, "postgres"))
-    try:
-        connection.autocommit = True  # CREATE DATABASE refuses a transaction
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-            if cursor.fetchone() is None:
-                cursor.execute(f'CREATE DATABASE "{DATABASE}"')
-    finally:
-        connection.close()
-
-
 def wait_until_answers(plan: Plan, answers: Callable[[str], bool], still_runs: Callable[[], bool]) -> None:
     """Wait until the server of `plan` answers. Raises ConfigurationError with the last line of its log."""
     deadline = time.monotonic() + START_TIMEOUT
@@ -285,7 +260,3 @@ def _package_file(package: str, path: str) -> Path:
             "or set HODEI_DATABASE_URL and HODEI_BROKER_URL to servers of your own"
         )
     return Path(spec.origin).parent / path
-
-
-def _libpq(url: str, database: str) -> str:
-    return url.replace("+psycopg2", "", 1).replace(f"/{DATABASE}?", f"/{database}?", 1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ import click
 
 # Command: where it is, and its line in the help, so that `hodei --help` imports none of them.
 OWN = {
-    "up": ("sagas.cli.up:up", "Start the embedded system in the background and wait until it is healthy."),
-    "down": ("sagas.cli.down:down", "Stop everything that `hodei up` started, agents and servers included."),
+    "up": ("sagas.cli.up:up", "Start the embedded system and wait until it is healthy."),
+    "down": ("sagas.cli.down:down", "Stop all that `up` started, agents and servers too."),
     "status": ("sagas.cli.status:status", "Show the servers, the nodes and the sagas by state."),
     "flower": ("sagas.cli.flower:flower", "Run Flower on the system's broker, in the foreground."),
     "db": ("sagas.cli.db:db", "Make and change the database's tables."),
@@ -48,21 +48,16 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _commands():
-            ctx.fail(_unknown(args[0], list(_commands())))
-        return super().resolve_command(ctx, args)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            # click looks for close names among imported commands, and none is imported.
+            close = difflib.get_close_matches(args[0], _commands(), n=1)
+            raise click.UsageError(f"{error.message} Did you mean '{close[0]}'?", ctx) if close else error from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in sorted(_commands().items())])
-
-
-def _unknown(name: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"No such command '{name}'.{hint}"
 
 
 def project_root() -> Path:

@@ -1,0 +1,79 @@
+"""`hodei status`: what runs and what it has to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import click
+
+from sagas.cli.health import answers_http, nodes_that_answer
+from sagas.cli.programs import load_app
+from sagas.cli.report import show_table
+from sagas.cli.servers import libpq_url, require_broker, require_database
+from sagas.cli.supervise import Supervisor
+from sagas.cli.system import Home, System
+from sagas.errors import ConfigurationError
+from sagas.settings import Settings, load
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status(as_json: bool) -> None:
+    """Show the servers, the nodes and the sagas by state; exit code 1 if nothing runs or a server does not answer."""
+    home = Home.from_environment()
+    report = read_status(home, load())
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+        return
+    show_table("Servers", ("server", "state"), [(name, state) for name, state in report["servers"].items()])
+    show_table("Processes", ("process", "state"), [(name, state) for name, state in report["processes"].items()])
+    show_table("Nodes", ("node", "state"), [(name, "answers") for name in report["nodes"]])
+    counts = report["sagas"]
+    rows = [(state, str(count)) for state, count in sorted((counts or {}).items())]
+    show_table("Sagas" if counts is not None else "Sagas (no tables: hodei db upgrade)", ("state", "sagas"), rows)
+
+
+def read_status(home: Home, settings: Settings) -> dict[str, Any]:
+    """Everything that `status` shows. Raises an error of one line if nothing runs or a server does not answer."""
+    system = home.running()
+    if not settings.database_url or not settings.broker_url:
+        raise ConfigurationError(f"nothing is running in {home.path}: start it with `hodei up`")
+    require_database(settings.database_url)
+    require_broker(settings.broker_url)
+    servers = {"database": "answers", "broker": "answers"}
+    if system is not None and system.flower_url:
+        servers["flower"] = "answers" if answers_http(system.flower_url) else "does not answer"
+    return {
+        "home": str(home.path),
+        "running": system is not None,
+        "servers": servers,
+        "processes": Supervisor(home).states(),
+        "nodes": sorted(_nodes(system, settings.broker_url)),
+        "sagas": saga_counts(settings.database_url, settings.db_schema),
+    }
+
+
+def saga_counts(database_url: str, schema: str | None) -> dict[str, int] | None:
+    """How many sagas are in each state; None where the tables are not there yet."""
+    import psycopg2
+    from psycopg2 import errors, sql
+
+    table = sql.Identifier(*((schema,) if schema else ()), "saga_instances")
+    query = sql.SQL("SELECT state, count(*) FROM {} GROUP BY state").format(table)
+    with contextlib.closing(psycopg2.connect(libpq_url(database_url))) as connection:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(query)
+                return {str(state): int(count) for state, count in cursor.fetchall()}
+        except errors.UndefinedTable:
+            return None
+
+
+def _nodes(system: System | None, broker_url: str) -> set[str]:
+    from celery import Celery
+
+    # The app itself, where there is one: its transport options (a key prefix) are the nodes' own.
+    app = load_app(system.app) if system is not None else Celery(broker=broker_url)
+    return nodes_that_answer(app)
