@@ -1,4 +1,4 @@
-"""A provider that only remembers what it was asked: for shadow mode, where nothing may have an effect, and for tests."""
+"""A provider that only remembers what it was asked: for shadow mode (no effect outside), and for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the platform's sagas need from the outside, as Protocols. `tasks/` binds the real ones, a shadow saga recordings.
+"""What the platform's sagas need from the outside, as Protocols. `tasks/` binds the real ones, a shadow saga doubles.
 
 A method that changes rows takes the session of its (transactional) step, so that row and step commit together. A
 method that finds its work done already says so by doing nothing: every one of them may be called twice.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from sagas.errors import HodeiError
-from sagas.jobs.types import AssignmentId, JobCommand, JobId, JobState, ProviderId, WorkerId, WorkerSpec, WorkerState
+from sagas.jobs.types import AssignmentId, JobCommand, JobId, ProviderId, WorkerId, WorkerSpec
 
 Session: TypeAlias = Any  # the step's `ctx.session`: SQLAlchemy's, of which this room knows nothing
 
@@ -66,76 +66,47 @@ class CommandSender(Protocol):
         """Ask the agent to stop its jobs and to exit."""
 
 
-@dataclass(frozen=True)
-class WorkerView:
-    """A worker's row as far as the sagas read it; `silent_for` is in seconds, None before the first sign of life."""
-
-    worker_id: WorkerId
-    provider_id: ProviderId
-    spec: WorkerSpec
-    state: WorkerState
-    registered: bool
-    silent_for: float | None
-
-
 class WorkerRegistry(Protocol):
     """The workers' rows."""
 
     def reserve(self, session: Session, worker_id: WorkerId, provider_id: ProviderId, spec: WorkerSpec) -> None:
         """Take a slot of the provider and write the row (CREATING). Raises PermanentError if there is no slot."""
 
-    def release(self, session: Session, worker_id: WorkerId) -> None:
-        """Undo `reserve`."""
-
     def issue_token(self, worker_id: WorkerId) -> str:
-        """The one-time token with which this worker's agent registers: the same one each time it is asked for."""
+        """A one-time token for this worker's agent, on record when this returns; earlier ones stay good until one is used."""
 
-    def find(self, worker_id: WorkerId) -> WorkerView | None:
-        """The row, or None."""
+    def created(self, worker_id: WorkerId, reference: str) -> None:
+        """The infrastructure exists, under this name of the provider's."""
 
-    def is_registered(self, worker_id: WorkerId) -> bool:
-        """True when the worker's agent has come up and has registered with its token."""
+    def is_registered(self, session: Session, worker_id: WorkerId) -> bool:
+        """True when the worker's agent has registered with its token. Raises PermanentError if it never can again."""
 
-    def is_silent(self, worker_id: WorkerId) -> bool:
-        """True when its heartbeat is overdue. Silence counts only while the control queue has no backlog."""
+    def ready(self, session: Session, worker_id: WorkerId, provider_id: ProviderId) -> None:
+        """From here on it gets jobs; writes WorkerProvisioned. Raises PermanentError if it is not registered."""
 
-    def move(self, session: Session, worker_id: WorkerId, target: WorkerState) -> None:
-        """Bring the worker to `target` if an edge leads there; already there is fine. Raises PermanentError."""
+    def retire(self, session: Session, worker_id: WorkerId) -> None:
+        """No job any more; the slot stays taken until `unregister`."""
 
     def unregister(self, session: Session, worker_id: WorkerId) -> None:
         """Write TERMINATED and give the slot back; only after the infrastructure is gone (L14)."""
 
 
-@dataclass(frozen=True)
-class JobView:
-    """A job's row as far as the sagas read it."""
-
-    job_id: JobId
-    state: JobState
-    command: JobCommand
-    assignment_id: AssignmentId | None
-    worker_id: WorkerId | None
-    attempt: int
-    max_attempts: int
-
-
 class JobBoard(Protocol):
     """The jobs' rows."""
 
-    def find(self, job_id: JobId) -> JobView | None:
-        """The row, or None."""
+    def check_pending(self, session: Session, job_id: JobId) -> None:
+        """Raises PermanentError unless the job exists and waits for a worker."""
 
     def assign(self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
         """PENDING to ASSIGNED, the worker to BUSY. Raises PermanentError if either is no longer free."""
 
-    def unassign(self, session: Session, job_id: JobId, assignment_id: AssignmentId) -> None:
-        """Undo `assign`, if the job still has this assignment: PENDING again, the worker free."""
+    def command(self, job_id: JobId) -> JobCommand:
+        """What the job runs. Raises PermanentError if there is no such job."""
 
-    def mark_for_reassignment(self, session: Session, job_id: JobId, assignment_id: AssignmentId) -> None:
-        """Back to PENDING, without its assignment; spends an attempt. Raises PermanentError if none is left."""
+    def announce_assigned(
+        self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId
+    ) -> None:
+        """Write JobAssigned."""
 
-    def restore(self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
-        """Undo `mark_for_reassignment`: the old assignment again, or its result if that came in the meantime."""
-
-    def is_cancel_confirmed(self, assignment_id: AssignmentId) -> bool:
-        """True when the agent has reported the end of this assignment (or its worker is gone)."""
+    def unassign(self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
+        """Undo `assign`, if the job still has this assignment and its worker gave no sign: PENDING, the worker free."""
