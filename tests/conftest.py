@@ -2,14 +2,14 @@
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.harness.database import Databases, Kind, MakeDatabase, Query
 from tests.harness.effects import URL_VARIABLE, Effects
 from tests.harness.processes import Processes
-from tests.harness.servers import BrokerServer, PostgresServer
+from tests.harness.servers import BrokerServer, PostgresServer, Server
 
 pytest_plugins = ["pytester", "tests.harness.celery_fixtures"]
 
@@ -37,24 +37,25 @@ def pytest_runtest_makereport(
 # --- servers: one set for a session, so one for each worker of xdist ----------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def _postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
+S = TypeVar("S", bound=Server)
+
+
+def _running(server: S) -> Iterator[S]:
     try:
         server.start()
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[PostgresServer]:
+    yield from _running(PostgresServer())
 
 
 @pytest.fixture(scope="session")
 def _valkey() -> Iterator[BrokerServer]:
-    server = BrokerServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
+    yield from _running(BrokerServer())
 
 
 @pytest.fixture(scope="session")
@@ -118,12 +119,12 @@ def broker_url(broker_server: BrokerServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def _effects_url(_databases: Databases) -> str:
-    return _databases.create("empty")
+def _effects_url() -> Iterator[str]:
+    yield from (server.url("postgres") for server in _running(PostgresServer()))
 
 
 @pytest.fixture
-def effects(postgres_server: PostgresServer, _effects_url: str, monkeypatch: pytest.MonkeyPatch) -> Effects:
+def effects(_effects_url: str, monkeypatch: pytest.MonkeyPatch) -> Effects:
     """The effects log, empty; its address is in the environment of this process and of all that are started."""
     monkeypatch.setenv(URL_VARIABLE, _effects_url)
     log = Effects(_effects_url)

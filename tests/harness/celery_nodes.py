@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from sagas.cli.processes import free_port
 from tests.harness.processes import ROOT, Process, Processes
-from tests.harness.servers import free_port
 from tests.harness.wait import wait_for
 
 CELERY = (sys.executable, "-m", "celery")

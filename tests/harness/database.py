@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2 import extras, sql
@@ -63,7 +64,7 @@ def _migrate(url: str, engine_only: bool) -> None:
 
 def database_name(url: str) -> str:
     """The database's name in a URL."""
-    return url.rsplit("/", 1)[1].split("?", 1)[0]
+    return urlsplit(url).path.lstrip("/")
 
 
 class Query:

@@ -1,13 +1,12 @@
 """The oracle outside the engine: what steps really did, and locks on which tests and steps meet.
 
-Effects live in a database of their own, written by steps over their own connection in autocommit, so that no rollback,
-no fence and no bug of the engine can change what is told here. Steps find it by `HODEI_TEST_EFFECTS_URL`.
+Effects live on a PostgreSQL server of their own, written by steps over their own connection in autocommit, so that no
+rollback, no fence and no bug of the engine can change what is told here, and a test may crash the engine's server while
+a step holds still on a lock. Steps find it by `HODEI_TEST_EFFECTS_URL`.
 """
 
 import json
 import os
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,20 +21,15 @@ from tests.harness.servers import libpq_url
 from tests.harness.wait import wait_for
 
 URL_VARIABLE = "HODEI_TEST_EFFECTS_URL"
-OUTAGE = 60.0
-"""Seconds for which a step goes on trying to record while PostgreSQL is away: what happened must not be lost."""
-
 TABLE = """
 CREATE TABLE IF NOT EXISTS effects (
     id bigserial PRIMARY KEY,
-    record uuid NOT NULL UNIQUE,           -- made by the writer, so that a repeated write counts once
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind text NOT NULL, key text, saga_id text, step text, attempt int, pid int NOT NULL, detail jsonb
 )
 """
 INSERT = """
-INSERT INTO effects (record, kind, key, saga_id, step, attempt, pid, detail) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (record) DO NOTHING
+INSERT INTO effects (kind, key, saga_id, step, attempt, pid, detail) VALUES (%s, %s, %s, %s, %s, %s, %s)
 """
 LOCK = "hashtextextended(%s, 0)"
 BLOCKED = f"""
@@ -59,20 +53,9 @@ def record(
     attempt: int | None = None,
     **detail: object,
 ) -> None:
-    """Append one row; `kind` is `begin`, `effect`, `undo_begin`, `undo`, `verify` or a test's own word.
-
-    A missing PostgreSQL is waited for (60 s), then psycopg2.OperationalError.
-    """
+    """Append one row; `kind` is `begin`, `effect`, `undo_begin`, `undo`, `verify` or a test's own word."""
     owner = None if saga_id is None else str(saga_id)
-    row = (str(uuid.uuid4()), kind, key, owner, step, attempt, os.getpid(), json.dumps(detail) if detail else None)
-    deadline = time.monotonic() + OUTAGE
-    while True:
-        try:
-            return _execute(INSERT, row)
-        except psycopg2.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+    _execute(INSERT, (kind, key, owner, step, attempt, os.getpid(), json.dumps(detail) if detail else None))
 
 
 def wait_for_lock(name: str) -> None:
@@ -81,8 +64,7 @@ def wait_for_lock(name: str) -> None:
 
 
 def _execute(statement: str, values: tuple[object, ...]) -> None:
-    # A connection for each call: safe after a fork, in threads and after a restart of PostgreSQL. The name of the
-    # connection tells the test which process is waiting.
+    # A connection for each call: safe after a fork and in threads. Its name tells the test which process is waiting.
     connection = psycopg2.connect(libpq_url(os.environ[URL_VARIABLE]), application_name=f"pid:{os.getpid()}")
     try:
         connection.autocommit = True

@@ -90,13 +90,13 @@ class BrokerContainer:
 
     @property
     def celeryconfig(self) -> dict[str, Any]:
-        return {"url": self.server.url, "host_url": self.server.url, "port": self.server.port, "vhost": "0"}
+        return {"url": self.server.url, "host_url": self.server.url, "vhost": "0"}
 
     def ready(self) -> bool:
         return self.server.answers()
 
     def logs(self) -> str:
-        return self.server.log_path.read_text()
+        return self.server.log()
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
         if signal_number(signal) == signals.SIGKILL:

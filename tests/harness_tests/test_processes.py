@@ -1,5 +1,6 @@
 """Processes are found, killed and reported, whatever they do."""
 
+import shutil
 import signal as signals
 import sys
 from pathlib import Path
@@ -84,3 +85,25 @@ def test_a_failed_test_shows_the_logs_and_leaves_nothing(
     result.stdout.fnmatch_lines(["*speaker (*", "last words"])
     (line,) = [line for line in result.outlines if line.startswith("pid ")]
     assert gone([int(line.split()[1])])
+
+
+def test_nothing_outlives_a_killed_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeconftest(Path(__file__).parents[1].joinpath("conftest.py").read_text())
+    pytester.makepyfile(
+        """
+        import os, signal, sys
+        def test_it(processes, postgres_server, broker_server):
+            process = processes.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
+            with open("pids", "w") as file:
+                for server in (postgres_server, broker_server):
+                    print(server.pid, server.plan.directory, file=file)
+                print(process.main_pid, ".", file=file)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    rows = [line.split() for line in pytester.path.joinpath("pids").read_text().splitlines()]
+    wait_for(lambda: gone([int(pid) for pid, _ in rows]), message="killed by the kernel")
+    for _, directory in rows[:2]:
+        shutil.rmtree(directory)

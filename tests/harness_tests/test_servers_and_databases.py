@@ -1,5 +1,7 @@
 """Servers that come back on the same address, databases that are fresh."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg2
 import pytest
 
@@ -28,7 +30,7 @@ def test_a_killed_postgresql_comes_back_with_what_was_committed(query: Query, po
 def test_a_killed_backend_takes_every_connection_with_it(query: Query, postgres_server: PostgresServer) -> None:
     victim, bystander = query.connect(), query.connect()
     postgres_server.crash_backend(victim.info.backend_pid)
-    with pytest.raises(psycopg2.OperationalError), bystander.cursor() as cursor:
+    with pytest.raises(psycopg2.DatabaseError), bystander.cursor() as cursor:
         cursor.execute("SELECT 1")
     assert query.value("SELECT 1") == 1
 
@@ -50,3 +52,15 @@ def test_a_broker_forgets_when_it_is_killed(broker_server: BrokerServer) -> None
         broker_server.kill()
         broker_server.start()
         assert client.get("key") is None
+
+
+def test_a_paused_postgresql_is_silent_and_goes_on(query: Query, postgres_server: PostgresServer) -> None:
+    connection = query.connect()
+    postgres_server.pause()
+    with ThreadPoolExecutor(1) as pool, connection.cursor() as cursor:
+        answer = pool.submit(cursor.execute, "SELECT 1")
+        with pytest.raises(TimeoutError):
+            answer.result(timeout=0.3)
+        postgres_server.resume()
+        answer.result(timeout=10)
+    connection.close()
