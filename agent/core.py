@@ -50,6 +50,7 @@ class Agent:
             if not self._store.is_acknowledged(assignment_id):
                 self._unacknowledged[assignment_id] = result
                 self._finish_log(assignment_id, result)
+                self._sender.post(Message("jobs.result", result))
         self._sender.start()
 
     def _settle(self, assignment_id: AssignmentId) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def test_a_job_killed_by_a_signal(platform: PlatformSide) -> None:
 
 
 def test_both_streams_arrive_whole_and_apart(platform: PlatformSide) -> None:
-    script = "import sys\nfor i in range(5000): print(i, 'ñ€😀'); print(-i, file=sys.stderr)\nprint('x' * 100000, end='')"
+    script = (
+        "import sys\nfor i in range(5000): print(i, 'ñ€😀'); print(-i, file=sys.stderr)\nprint('x' * 100000, end='')"
+    )
     result = platform.wait("jobs.result", platform.run_job(["python3", "-c", script]))
     records = platform.complete_log(result)
     assert [record[0] for record in records] == list(range(1, len(records) + 1))
