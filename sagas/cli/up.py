@@ -70,11 +70,16 @@ def up(
 def start_system(home: Home, options: Options, say: Callable[[str], None]) -> System:
     """Start servers, tables and processes; all or nothing: whatever goes wrong, what was started is stopped."""
     _terminate_like_interrupt()
-    stop_system(home)  # what a killed run has left
     flower_port = _flower_port(options)
     database_url = normalise_database_url(os.environ.get("HODEI_DATABASE_URL"))
     broker_url = os.environ.get("HODEI_BROKER_URL") or None
+    if database_url:
+        require_database(database_url)
+    if broker_url:
+        require_broker(broker_url)
     try:
+        # What a killed run has left. Its agents may go on: they find the broker again, on the same port.
+        stop_system(home, agents=False)
         servers = _plan_servers(home, database_url, broker_url)
         urls = {plan.name: plan.url for plan in servers}
         database_url = database_url or urls["postgres"]
@@ -110,7 +115,7 @@ def _start(
     say(f"starting {', '.join(plan.name for plan in servers) or 'the supervisor'} ...")
     identity = supervisor.start([*(_server(plan) for plan in servers), *work], dict(os.environ))
     watch = StartWatch(supervisor, home)
-    _await_servers(servers, database_url, broker_url, watch)
+    _await_servers(servers, watch)
     say("making the tables ...")
     upgrade_database(database_url)
     say(f"starting {', '.join(program.name for program in work)} ...")
@@ -156,7 +161,7 @@ def _server(plan: embedded.Plan) -> Program:
     return Program(plan.name, plan.argv, plan.log, stop_signal=name, user=plan.user, server=True)
 
 
-def _await_servers(servers: list[embedded.Plan], database_url: str, broker_url: str, watch: StartWatch) -> None:
+def _await_servers(servers: list[embedded.Plan], watch: StartWatch) -> None:
     answers = {"postgres": postgres_answers, "valkey": valkey_answers}
     for plan in servers:
         deadline = time.monotonic() + embedded.START_TIMEOUT
@@ -169,11 +174,6 @@ def _await_servers(servers: list[embedded.Plan], database_url: str, broker_url: 
             time.sleep(0.05)
         if plan.name == "postgres":
             create_database(plan.url)
-    names = {plan.name for plan in servers}
-    if "postgres" not in names:
-        require_database(database_url)
-    if "valkey" not in names:
-        require_broker(broker_url)
 
 
 def _flower_port(options: Options) -> int | None:
