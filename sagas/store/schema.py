@@ -1,0 +1,187 @@
+"""The engine's tables for SQLAlchemy Core. The migrations are the authority; a test proves that the two are equal."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
+
+from sagas.types import TERMINAL, SagaState, StepState
+
+metadata = MetaData()
+_TIME = TIMESTAMP(timezone=True)
+_ZERO = text("0")
+_FALSE = text("false")
+_ACTIVE = "state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')"
+
+
+def _one_of(column: str, values: list[str]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+_TERMINAL = _one_of("state", [state for state in SagaState if state in TERMINAL])
+
+saga_definitions = Table(
+    "saga_definitions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("steps", JSONB, nullable=False),
+    Column("payload_schema", JSONB),
+    Column("digest", Text, nullable=False),
+    Column("timeout_s", Double),
+    Column("max_payload", Integer, nullable=False),
+)
+
+saga_instances = Table(
+    "saga_instances",
+    metadata,
+    Column("saga_id", UUID(as_uuid=True), primary_key=True),
+    Column("saga_type", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("correlation_id", Text),
+    Column("actor", Text),
+    Column("idempotency_key", Text),
+    Column("context", JSONB, nullable=False),
+    Column("parent_saga_id", UUID(as_uuid=True), ForeignKey("saga_instances.saga_id", ondelete="RESTRICT")),
+    Column("stages", Integer, nullable=False),
+    Column("current_step", Integer, nullable=False, server_default=_ZERO),
+    Column("open_in_stage", Integer, nullable=False, server_default=text("1")),
+    Column("live_claims", Integer, nullable=False, server_default=_ZERO),
+    Column("completions", Integer, nullable=False, server_default=_ZERO),
+    Column("pivot_open", Boolean, nullable=False, server_default=_FALSE),
+    Column("pivot_passed", Boolean, nullable=False, server_default=_FALSE),
+    Column("wake_at", _TIME),
+    Column("quiet_at", _TIME),
+    Column("deadline", _TIME),
+    Column("paused_at", _TIME),
+    Column("shadow", Boolean, nullable=False, server_default=_FALSE),
+    Column("end_as", Text),
+    Column("failed_from", Text),
+    Column("cancel_requested", JSONB),
+    Column("outstanding", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("started_at", _TIME, nullable=False),
+    Column("completed_at", _TIME),
+    Column("error", JSONB),
+    CheckConstraint(_one_of("state", list(SagaState)), name="saga_instances_state"),
+    CheckConstraint(_one_of("end_as", ["COMPENSATED", "CANCELLED"]), name="saga_instances_end_as"),
+    CheckConstraint(_one_of("failed_from", ["forward", "undo"]), name="saga_instances_failed_from"),
+    CheckConstraint("live_claims >= 0", name="saga_instances_live_claims"),
+    CheckConstraint(f"{_TERMINAL} OR wake_at IS NOT NULL", name="saga_instances_wake"),
+    CheckConstraint(f"({_TERMINAL}) = (completed_at IS NOT NULL)", name="saga_instances_end"),
+    CheckConstraint(f"NOT ({_TERMINAL}) OR live_claims = 0", name="saga_instances_idle_at_end"),
+    Index("idx_saga_instances_type", "saga_type"),
+    Index("idx_saga_instances_state", "state"),
+    Index("idx_saga_instances_correlation", "correlation_id"),
+    Index("idx_saga_instances_parent", "parent_saga_id", postgresql_where=text("parent_saga_id IS NOT NULL")),
+    Index("idx_saga_instances_wake", "wake_at", postgresql_where=text(_ACTIVE)),
+    Index(
+        "uq_saga_instances_key",
+        "saga_type",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+saga_steps = Table(
+    "saga_steps",
+    metadata,
+    Column("step_id", UUID(as_uuid=True), primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("saga_id", UUID(as_uuid=True), ForeignKey("saga_instances.saga_id", ondelete="RESTRICT"), nullable=False),
+    Column("step_name", Text, nullable=False),
+    Column("step_order", Integer, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'PENDING'")),
+    Column("phase", Text, nullable=False, server_default=text("'forward'")),
+    Column("idempotent", Boolean, nullable=False, server_default=text("true")),
+    Column("transactional", Boolean, nullable=False, server_default=_FALSE),
+    Column("pivot", Boolean, nullable=False, server_default=_FALSE),
+    Column("compensate_on_failure", Boolean, nullable=False, server_default=_FALSE),
+    Column("has_compensation", Boolean, nullable=False, server_default=_FALSE),
+    Column("has_verify", Boolean, nullable=False, server_default=_FALSE),
+    Column("timeout_s", Double, nullable=False, server_default=text("300")),
+    Column("undo_timeout_s", Double, nullable=False, server_default=text("300")),
+    Column("max_attempts", Integer, nullable=False, server_default=text("3")),
+    Column("undo_max_attempts", Integer, nullable=False, server_default=text("10")),
+    Column("queue", Text, nullable=False, server_default=text("'steps'")),
+    Column("undo_queue", Text, nullable=False, server_default=text("'compensations'")),
+    Column("priority", Integer),
+    Column("attempt", Integer, nullable=False, server_default=_ZERO),
+    Column("undo_attempt", Integer, nullable=False, server_default=_ZERO),
+    Column("verify_attempt", Integer, nullable=False, server_default=_ZERO),
+    Column("attempt_id", UUID(as_uuid=True)),
+    Column("last_attempt_id", UUID(as_uuid=True)),
+    Column("claimed_by", Text),
+    Column("claim_host", Text),
+    Column("claim_pid", Integer),
+    Column("claim_started", Double),
+    Column("lease_until", _TIME),
+    Column("not_before", _TIME),
+    Column("look_at", _TIME),
+    Column("published_at", _TIME),
+    Column("republished", Integer, nullable=False, server_default=_ZERO),
+    Column("waiting_since", _TIME),
+    Column("effect_possible", Boolean, nullable=False, server_default=_FALSE),
+    Column("late_effect", Boolean, nullable=False, server_default=_FALSE),
+    Column("undo_rank", Integer),
+    Column("input_data", JSONB),
+    Column("output_data", JSONB),
+    Column("compensation_data", JSONB),
+    Column("error", JSONB),
+    Column("started_at", _TIME),
+    Column("completed_at", _TIME),
+    UniqueConstraint("saga_id", "step_order", name="uq_saga_steps_order"),
+    CheckConstraint(_one_of("state", list(StepState)), name="saga_steps_state"),
+    CheckConstraint(_one_of("phase", ["forward", "verify", "undo"]), name="saga_steps_phase"),
+    Index("uq_saga_steps_name", "saga_id", "step_name", unique=True),
+    Index(
+        "uq_saga_steps_undo",
+        "saga_id",
+        unique=True,
+        postgresql_where=text("state = 'COMPENSATING' AND lease_until IS NOT NULL"),
+    ),
+    Index("idx_saga_steps_claims", "claim_host", postgresql_where=text("lease_until IS NOT NULL")),
+)
+
+saga_events = Table(
+    "saga_events",
+    metadata,
+    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("stream", Text, nullable=False),
+    Column("saga_id", UUID(as_uuid=True)),
+    Column("correlation_id", Text),
+    Column("event_type", Text, nullable=False),
+    Column("step_name", Text),
+    Column("actor", Text),
+    Column("payload", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("occurred_at", _TIME, nullable=False),
+    Column("published_at", _TIME),
+    Index("idx_saga_events_stream", "stream", "event_id"),
+    Index(
+        "idx_saga_events_correlation", "correlation_id", postgresql_where=text("correlation_id IS NOT NULL")
+    ),
+)
+
+engine_epoch = Table(
+    "engine_epoch",
+    metadata,
+    Column("one", Boolean, CheckConstraint("one", name="engine_epoch_one"), primary_key=True, server_default=text("true")),
+    Column("since", _TIME, nullable=False),
+    prefixes=["UNLOGGED"],
+)

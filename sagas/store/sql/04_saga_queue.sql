@@ -1,0 +1,12 @@
+-- A queue may name a field of the payload: provider.{provider_host}.
+CREATE OR REPLACE FUNCTION saga_queue(p_queue text, p_payload jsonb) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    v_field text := substring(p_queue FROM '\{(\w+)\}');
+BEGIN
+    IF v_field IS NULL THEN RETURN p_queue; END IF;
+    IF p_payload ->> v_field IS NULL THEN
+        RAISE EXCEPTION 'payload lacks %, which names the queue %', v_field, p_queue USING ERRCODE = 'HS002';
+    END IF;
+    RETURN replace(p_queue, '{' || v_field || '}', p_payload ->> v_field);
+END $$;

@@ -1,0 +1,28 @@
+-- Going back: open the next undo, or end. p_published: the caller's chain carries its message, or the caller publishes it.
+-- What only link_error may bring is not counted as published: if that is lost, reconcile publishes two seconds later.
+CREATE OR REPLACE FUNCTION saga_undo_next(p_saga uuid, p_published boolean) RETURNS text
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    s saga_instances;
+    u saga_steps;
+    v_now timestamptz := saga_now();
+BEGIN
+    SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
+    u := saga_next_undo(p_saga);
+    IF s.live_claims > 0 THEN
+        PERFORM saga_rewake(p_saga);
+        RETURN 'wait';
+    ELSIF u.step_id IS NULL THEN
+        UPDATE saga_steps SET state = 'SKIPPED', look_at = NULL WHERE saga_id = p_saga AND state = 'PENDING';
+        UPDATE saga_instances SET state = s.end_as, completed_at = v_now, wake_at = NULL
+        WHERE saga_id = p_saga AND state = 'COMPENSATING';
+        PERFORM saga_note(s, CASE s.end_as WHEN 'CANCELLED' THEN 'SagaCancelled' ELSE 'SagaCompensated' END, NULL,
+            jsonb_build_object('error', s.error));
+        RETURN 'end';
+    END IF;
+    UPDATE saga_steps SET look_at = greatest(v_now + interval '2 s', s.quiet_at),
+        published_at = CASE WHEN p_published THEN v_now END
+    WHERE step_id = u.step_id;
+    PERFORM saga_rewake(p_saga);
+    RETURN 'undo';
+END $$;

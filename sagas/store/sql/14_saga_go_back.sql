@@ -1,0 +1,27 @@
+-- The one place that turns a saga round (the caller holds its row): R1, R10, R16.
+CREATE OR REPLACE FUNCTION saga_go_back(p_saga uuid, p_end_as text, p_error jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    s saga_instances;
+    v_effect boolean;
+BEGIN
+    SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
+    SELECT bool_or(effect_possible), bool_or(pivot AND effect_possible) OR s.pivot_passed
+    INTO v_effect, s.pivot_passed FROM saga_steps WHERE saga_id = p_saga;
+    IF s.state = 'PENDING' AND NOT v_effect THEN
+        UPDATE saga_steps SET state = 'SKIPPED', look_at = NULL WHERE saga_id = p_saga AND state = 'PENDING';
+        UPDATE saga_instances SET state = 'CANCELLED', completed_at = saga_now(), wake_at = NULL, error = p_error
+        WHERE saga_id = p_saga AND state = 'PENDING';
+        PERFORM saga_note(s, 'SagaCancelled', NULL, jsonb_build_object('error', p_error));
+        RETURN 'end';
+    ELSIF s.state = 'PENDING' THEN
+        UPDATE saga_instances SET state = 'IN_PROGRESS' WHERE saga_id = p_saga AND state = 'PENDING';
+    END IF;
+    IF s.pivot_passed THEN RETURN saga_fail(p_saga, 'forward', p_error); END IF;
+    UPDATE saga_steps SET look_at = NULL WHERE saga_id = p_saga AND look_at IS NOT NULL;
+    UPDATE saga_instances SET state = 'COMPENSATING', end_as = p_end_as, error = p_error, pivot_open = false,
+        cancel_requested = NULL
+    WHERE saga_id = p_saga AND state = 'IN_PROGRESS' RETURNING * INTO s;
+    PERFORM saga_note(s, 'SagaCompensating', NULL, jsonb_build_object('end_as', p_end_as, 'error', p_error));
+    RETURN saga_undo_next(p_saga, false);
+END $$;

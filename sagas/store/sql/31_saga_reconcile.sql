@@ -1,0 +1,22 @@
+-- Whatever should have moved by now, at most p_limit sagas of it; null if another reconcile holds the lock (R21).
+-- Answers the list of what saga_look says. Reads idx_saga_instances_wake only: its cost does not grow with history.
+CREATE OR REPLACE FUNCTION saga_reconcile(p_limit integer, p_margin double precision) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_now timestamptz := saga_now();
+    v_saga uuid;
+    v_one jsonb;
+    v_all jsonb := '[]';
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext('saga_reconcile'), hashtext(current_schema())) THEN RETURN NULL; END IF;
+    PERFORM saga_new_epoch(p_margin);
+    FOR v_saga IN
+        SELECT saga_id FROM saga_instances
+        WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING') AND wake_at <= v_now AND paused_at IS NULL
+        ORDER BY wake_at LIMIT p_limit FOR UPDATE SKIP LOCKED
+    LOOP
+        v_one := saga_look(v_saga, true);
+        IF v_one IS NOT NULL THEN v_all := v_all || v_one; END IF;
+    END LOOP;
+    RETURN v_all;
+END $$;

@@ -1,0 +1,279 @@
+"""The engine's statements: one method, one SQL function, one round trip, one transaction of its own.
+
+The rules are in the functions (`sagas/store/sql`); this file gives and takes plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg2
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from sagas.errors import IdempotencyKeyReused, InvalidPayload, StorageUnavailable, UnknownSaga
+from sagas.results import DomainEvent
+from sagas.settings import LEASE_MARGIN
+from sagas.types import SagaId
+
+T = TypeVar("T")
+
+_REFUSALS: Mapping[str, type[Exception]] = {
+    "HS001": UnknownSaga,
+    "HS002": InvalidPayload,
+    "HS003": IdempotencyKeyReused,
+}
+START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """Who claims: node name, and the process so that its death can be proven (`host` is boot id and pid namespace)."""
+
+    node: str
+    host: str | None = None
+    pid: int | None = None
+    started: float | None = None
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """What `start` needs. `published`: the caller publishes the first message after its commit."""
+
+    saga_type: str
+    payload: Mapping[str, Any]
+    idempotency_key: str | None = None
+    correlation_id: str | None = None
+    actor: str | None = None
+    saga_id: SagaId | None = None
+    metadata: Mapping[str, Any] | None = None
+    version: int | None = None
+    published: bool = False
+
+    def parameters(self) -> tuple[Any, ...]:
+        return (
+            self.saga_type,
+            to_json(self.payload),
+            self.idempotency_key,
+            self.correlation_id,
+            self.actor,
+            str(self.saga_id or SagaId.new()),
+            to_json(dict(self.metadata or {})),
+            self.version,
+            self.published,
+        )
+
+
+class Store:
+    """Every statement of the engine. Errors of the connection are `StorageUnavailable`: trouble, never an outcome."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @property
+    def engine(self) -> sa.Engine:
+        return self._engine
+
+    def start(self, request: StartRequest, *, session: Any = None) -> dict[str, Any]:
+        """`{"saga_id", "created", "state", "route"}`; with `session` in the caller's own transaction."""
+        if session is not None:
+            return execute_on(session, START, request.parameters())
+        return self._call(START, request.parameters())
+
+    def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
+        """`{"verdict": "granted", ...}` with what the step needs, or another verdict that says why not."""
+        return self._call(
+            CLAIM,
+            (str(saga_id), step, undo, str(attempt_id), by.node, by.host, by.pid, by.started, LEASE_MARGIN),
+            repeat=True,
+        )
+
+    def commit(
+        self,
+        saga_id: SagaId,
+        step: str,
+        attempt_id: uuid.UUID,
+        outcome: str,
+        *,
+        output: Any = None,
+        error: Mapping[str, Any] | None = None,
+        events: list[tuple[str, dict[str, Any]]] | None = None,
+        retry_in: float | None = None,
+        ride: bool = False,
+        session: Any = None,
+    ) -> dict[str, Any]:
+        """`{"verdict", "next", "route"}`; with `session` as the last statement of a transactional step."""
+        parameters = (
+            str(saga_id),
+            step,
+            str(attempt_id),
+            outcome,
+            to_json(output),
+            to_json(error) if error else None,
+            to_json(events or []),
+            retry_in,
+            ride,
+        )
+        if session is not None:
+            return execute_on(session, COMMIT, parameters)
+        return self._call(COMMIT, parameters, repeat=True)
+
+    def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
+        """False if the attempt is no longer the current one."""
+        return bool(
+            self._call("SELECT saga_prepare_undo(%s, %s, %s, %s)", (str(saga_id), step, str(attempt_id), to_json(data)))
+        )
+
+    def take_over(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, why: str) -> str:
+        """Write a live claim as lost; what comes next, or `gone` if it is no longer live."""
+        return str(self._call("SELECT saga_take_over(%s, %s, %s, %s)", (str(saga_id), step, str(attempt_id), why)))
+
+    def cancel(self, saga_id: SagaId, reason: str, actor: str | None) -> dict[str, Any]:
+        """`{"verdict": cancelled | compensating | noted | past_pivot | terminal | unknown_saga, "publish": ...}`."""
+        return self._call("SELECT saga_cancel(%s, %s, %s)", (str(saga_id), reason, actor))
+
+    def hint(self, saga_id: SagaId) -> dict[str, Any] | None:
+        """What is to be published for this saga now, if nobody has published it."""
+        return self._call("SELECT saga_hint(%s)", (str(saga_id),))
+
+    def reconcile(self, limit: int) -> list[dict[str, Any]] | None:
+        """Move what is due; what is to be published. None while another reconcile runs."""
+        return self._call("SELECT saga_reconcile(%s, %s)", (limit, LEASE_MARGIN))
+
+    def waiting(self, queues: list[str]) -> dict[str, int]:
+        """How many sagas wait for a message in each of these queues."""
+        return self._call("SELECT saga_waiting(%s)", (queues,))
+
+    def live_claims_of(self, host: str) -> list[tuple[SagaId, str, uuid.UUID, int, float]]:
+        """(saga, step, attempt id, pid, process start) of every live claim whose process is on this host."""
+
+        def read(cursor: Any) -> list[Any]:
+            cursor.execute(
+                "SELECT saga_id, step_name, attempt_id, claim_pid, claim_started FROM saga_steps"
+                " WHERE lease_until IS NOT NULL AND claim_host = %s AND claim_pid IS NOT NULL",
+                (host,),
+            )
+            return list(cursor.fetchall())
+
+        return [(SagaId(a), b, uuid.UUID(str(c)), d, e) for a, b, c, d, e in self._run(read)]
+
+    def outputs(self, saga_id: SagaId) -> dict[str, Any]:
+        """Outputs of every step that has one, by step name."""
+        return dict(
+            self._call(
+                "SELECT coalesce(jsonb_object_agg(step_name, output_data), '{}') FROM saga_steps"
+                " WHERE saga_id = %s AND output_data IS NOT NULL",
+                (str(saga_id),),
+            )
+        )
+
+    def record_event(self, event: DomainEvent, *, session: Any = None) -> int:
+        """Append one event; the caller's transaction holds the lock of its stream's row."""
+        parameters = (
+            event.stream,
+            event.event_type,
+            to_json(event.payload),
+            str(event.saga_id) if event.saga_id else None,
+            event.correlation_id,
+            event.step_name,
+            event.actor,
+        )
+        if session is not None:
+            return int(execute_on(session, EVENT, parameters))
+        return int(self._call(EVENT, parameters))
+
+    def _call(self, sql: str, parameters: tuple[Any, ...], *, repeat: bool = False) -> Any:
+        def one(cursor: Any) -> Any:
+            cursor.execute(sql, parameters)
+            return cursor.fetchone()[0]
+
+        try:
+            return self._run(one)
+        except StorageUnavailable:
+            if not repeat:
+                raise
+            # A stale pooled connection, or a lost reply: the attempt id makes the same question safe (R5).
+            self._engine.dispose()
+            return self._run(one)
+
+    def _run(self, work: Callable[[Any], T]) -> T:
+        """One autocommitted transaction on a pooled connection, without SQLAlchemy's statement machinery."""
+        try:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                raw = connection.connection.cursor()
+                try:
+                    return work(raw)
+                except psycopg2.Error as error:
+                    if raw.connection.closed or isinstance(error, psycopg2.OperationalError):
+                        connection.invalidate()
+                    raise
+                finally:
+                    raw.close()
+        except psycopg2.Error as error:
+            raise translate(error) from error
+        except (OperationalError, PoolTimeout) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            raise StorageUnavailable(f"PostgreSQL does not answer: {_first_line(cause)}") from error
+
+
+def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
+    """Run one statement in the caller's transaction: an SQLAlchemy Session or Connection, or a DBAPI connection."""
+    try:
+        if hasattr(session, "cursor"):
+            cursor = session.cursor()
+            try:
+                cursor.execute(sql, parameters)
+                value = cursor.fetchone()[0]
+            finally:
+                cursor.close()
+        else:
+            connection = session.connection() if isinstance(session, _session_class()) else session
+            value = connection.exec_driver_sql(sql, parameters).scalar_one()
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg2.Error):
+            raise translate(error.orig) from error
+        raise
+    except psycopg2.Error as error:
+        raise translate(error) from error
+    # psycopg 3 and psycopg2 decode jsonb; a driver that does not gives text.
+    return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+
+
+def translate(error: psycopg2.Error) -> Exception:
+    """The library's error for one of PostgreSQL's; what is neither refusal nor trouble stays as it is."""
+    refusal = _REFUSALS.get(error.pgcode or "")
+    if refusal:
+        hint = getattr(error.diag, "message_hint", None)
+        return refusal(_first_line(error) + (f"; {hint}" if hint else ""))
+    if error.pgcode == "42883" and "saga_" in str(error):
+        return StorageUnavailable("the database has no engine tables yet; run: hodei db upgrade")
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return StorageUnavailable(f"PostgreSQL does not answer: {_first_line(error)}")
+    return error
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON. Raises TypeError or ValueError for what JSON (or jsonb) cannot hold."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    if "\\u0000" in text:
+        raise ValueError("a NUL character, which PostgreSQL cannot store")
+    return text
+
+
+def _first_line(error: Any) -> str:
+    message = str(error).strip().splitlines()
+    return message[0].removeprefix("ERROR:").strip() if message else type(error).__name__
+
+
+def _session_class() -> type:
+    from sqlalchemy.orm import Session
+
+    return Session

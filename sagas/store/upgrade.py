@@ -1,0 +1,96 @@
+"""Bring a database to this version: the engine's history, the application's further branches, the SQL functions."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.exc import OperationalError
+
+from sagas.errors import StorageUnavailable
+from sagas.store.database import connect_engine
+
+VERSION_TABLE = "hodei_alembic_version"
+# Called from outside and therefore fixed in where they look and how long they wait for a lock (R21); what they call
+# inherits both. No session setting is needed, so a pooler in transaction mode is no obstacle.
+ENTRY_POINTS = (
+    "start_saga(text, jsonb, text, text, text, uuid)",
+    "saga_start(text, jsonb, text, text, text, uuid, jsonb, integer, boolean)",
+    "saga_claim(uuid, text, boolean, uuid, text, text, integer, double precision, double precision)",
+    "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean)",
+    "saga_prepare_undo(uuid, text, uuid, jsonb)",
+    "saga_take_over(uuid, text, uuid, text)",
+    "saga_cancel(uuid, text, text)",
+    "saga_hint(uuid)",
+    "saga_reconcile(integer, double precision)",
+    "saga_waiting(text[])",
+    "saga_event(text, text, jsonb, uuid, text, text, text)",
+)
+
+
+def upgrade(url: str, schema: str | None = None, engine_only: bool = False) -> None:
+    """Run the migrations of branch `engine` and, unless `engine_only`, of an application's `models.migrations`."""
+    engine = connect_engine(url, schema=schema)
+    try:
+        with engine.begin() as connection:
+            # Two at once are harmless: the second waits, then finds nothing to do.
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('hodei_upgrade'))"))
+            if schema:
+                connection.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+            command.upgrade(alembic_config(connection, schema, engine_only), "heads")
+            install_functions(connection)
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise StorageUnavailable(f"database {engine.url.render_as_string()}: {reason}") from None
+    finally:
+        engine.dispose()
+
+
+def alembic_config(connection: sa.Connection, schema: str | None, engine_only: bool) -> Config:
+    """The configuration that `alembic` itself would read from a file."""
+    config = Config()
+    locations = [str(files("sagas.store").joinpath("migrations", "versions"))]
+    further = None if engine_only else _application_versions()
+    if further:
+        locations.append(str(further))
+    config.set_main_option("script_location", str(files("sagas.store").joinpath("migrations")))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(locations))
+    config.attributes.update(connection=connection, schema=schema)
+    return config
+
+
+def install_functions(connection: sa.Connection) -> None:
+    """(Re)create every SQL function in the connection's current schema. They hold the engine's rules, one a file."""
+    raw = connection.connection.cursor()
+    for file in _function_files():
+        raw.execute(file.read_text())
+    schema = connection.execute(sa.text("SELECT current_schema()")).scalar_one()
+    for signature in ENTRY_POINTS:
+        raw.execute(f'ALTER FUNCTION {signature} SET search_path = "{schema}", pg_temp')
+        raw.execute(f"ALTER FUNCTION {signature} SET lock_timeout = '5s'")
+
+
+def drop_functions(connection: sa.Connection) -> None:
+    """Drop what `install_functions` made; the tables' row types are among their arguments."""
+    for file in reversed(_function_files()):
+        name = file.stem.split("_", 1)[1]
+        connection.execute(sa.text(f"DROP FUNCTION IF EXISTS {name} CASCADE"))
+
+
+def _function_files() -> list[Path]:
+    return sorted(Path(str(files("sagas.store").joinpath("sql"))).glob("*.sql"))
+
+
+def _application_versions() -> Path | None:
+    """The migrations of the application beside this package, never those of somebody's own `models` module."""
+    beside = Path(__file__).resolve().parents[2] / "models" / "migrations" / "versions"
+    with suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec("sagas.jobs")
+        return beside if spec is not None and beside.is_dir() else None
+    return None
