@@ -19,6 +19,7 @@ REPORT = pytest.StashKey[list[Processes]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Register the harness's markers."""
     config.addinivalue_line("markers", "database(kind): `database_url` is `empty`, `engine` or `full` (the default)")
+    config.addinivalue_line("markers", "saga_modules(*names): HODEI_SAGA_MODULES of the test's Celery processes")
     config.addinivalue_line("markers", "worker(**options): WorkerOptions of pytest-celery's worker; `count` of them")
 
 

@@ -11,15 +11,23 @@ from tests.harness.processes import Process, Processes
 from tests.harness.pytest_celery_nodes import ProcessBroker, ProcessSetup, ProcessWorker
 from tests.harness.servers import BrokerServer
 
+SCENARIO = "tests.harness.scenario"
+
 StartWorker = Callable[..., WorkerProcess]
 StartBeat = Callable[..., Process]
 StartFlower = Callable[..., str]
 
 
 @pytest.fixture
-def celery_environment(database_url: str, broker_url: str) -> dict[str, str]:
-    """What every Celery process of the test finds in its environment; override it to add `HODEI_SAGA_MODULES`."""
-    return {"HODEI_DATABASE_URL": database_url, "HODEI_BROKER_URL": broker_url}
+def celery_environment(request: pytest.FixtureRequest, database_url: str, broker_url: str) -> dict[str, str]:
+    """What every Celery process of the test finds in its environment.
+
+    The sagas are those of `tests.harness.scenario`, or those of `@pytest.mark.saga_modules("shop.sagas", ...)`.
+    """
+    marker = request.node.get_closest_marker("saga_modules")
+    modules = marker.args if marker else (SCENARIO,)
+    servers = {"HODEI_DATABASE_URL": database_url, "HODEI_BROKER_URL": broker_url}
+    return {**servers, "HODEI_SAGA_MODULES": ",".join(modules)}
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class Databases:
     def _create(self, name: str, template: str) -> None:
         names = (sql.Identifier(name), sql.Identifier(template))
         self._admin(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(names[0]))
-        self._admin(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(*names))
+        self._admin(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
 
     def _admin(self, statement: sql.Composable) -> None:
         connection = self.server.connect()

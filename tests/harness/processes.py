@@ -1,35 +1,19 @@
 """Child processes of a test: each in its own session, with a log file, all stopped at the end."""
 
-import ctypes
 import os
 import signal as signals
 import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from tests.harness.system import MARK, alive, die_with_parent, in_session, marked
 from tests.harness.wait import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "HODEI_TEST_RUN"
-"""Environment variable that every process of one test inherits, whatever session it moves to."""
-
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(signal: int) -> Callable[[], None] | None:
-    """A `preexec_fn` that lets the kernel send `signal` to the child when pytest dies (Linux only).
-
-    The kernel means the thread that forked: start processes from the main thread.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # loaded before the fork: the child must not import
-    return lambda: prctl(PR_SET_PDEATHSIG, signal)
 
 
 class Process:
@@ -85,8 +69,8 @@ class Process:
     def session_pids(self) -> list[int]:
         """Pids of every living process of the session, the started one first."""
         mark = self.env[MARK]  # checked too, because a pid may have been given to somebody else since
-        session = (process for process in psutil.process_iter() if _in_session(process, self.main_pid))
-        pids = [process.pid for process in session if _marked(process, mark)]
+        session = (process for process in psutil.process_iter() if in_session(process, self.main_pid))
+        pids = [process.pid for process in session if marked(process, mark)]
         return sorted(pids, key=lambda pid: (pid != self.main_pid, pid))
 
     def kill_main(self, signal: int = signals.SIGKILL) -> None:
@@ -201,6 +185,13 @@ class Processes:
         self.started.append(process)
         return process
 
+    def kill(self, pid: int, signal: int = signals.SIGKILL) -> None:
+        """Send `signal` to a process of this test, a pool child for instance; after SIGKILL wait until it is gone."""
+        assert marked(psutil.Process(pid), self.mark), f"{pid} is no process of this test"
+        os.kill(pid, signal)
+        if signal == signals.SIGKILL:
+            wait_for(lambda: not alive(pid), message=f"{pid} gone")
+
     def stop(self) -> None:
         """Kill all that is left, found by session and by mark. Nothing is asked nicely: the test is over."""
         for process in self.started:
@@ -212,30 +203,8 @@ class Processes:
 
     def strays(self) -> list[psutil.Process]:
         """Living processes that carry this test's mark but are in none of its sessions."""
-        return [process for process in psutil.process_iter() if _marked(process, self.mark)]
+        return [process for process in psutil.process_iter() if marked(process, self.mark)]
 
     def report(self) -> list[tuple[str, str]]:
         """(title, tail of the log) of each process, for the report of a failed test."""
         return [(f"{process.name} ({process.log_path})", process.tail()) for process in self.started]
-
-
-def alive(pid: int) -> bool:
-    """Whether the process exists and is not a zombie."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _in_session(process: psutil.Process, session: int) -> bool:
-    try:
-        return os.getsid(process.pid) == session and alive(process.pid)
-    except (ProcessLookupError, PermissionError):
-        return False
-
-
-def _marked(process: psutil.Process, mark: str) -> bool:
-    try:
-        return alive(process.pid) and process.environ().get(MARK) == mark
-    except psutil.Error:
-        return False

@@ -19,7 +19,7 @@ import redis
 
 from sagas.cli.embedded import DATABASE, Plan, clean_environment, plan_postgres, plan_valkey
 from sagas.cli.unprivileged import as_user
-from tests.harness.processes import die_with_parent
+from tests.harness.system import die_with_parent
 from tests.harness.wait import wait_for
 
 START = 60.0

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.harness.processes import ROOT, Processes, alive
+from tests.harness.processes import ROOT, Processes
+from tests.harness.system import alive
 from tests.harness.wait import wait_for
 
 FAMILY = """

@@ -6,6 +6,7 @@ from celery import Celery
 
 from tests.harness.celery_fixtures import StartBeat, StartFlower, StartWorker
 from tests.harness.effects import Effects
+from tests.harness.processes import Processes
 from tests.harness.servers import BrokerServer, PostgresServer
 from tests.harness.wait import wait_for
 
@@ -51,6 +52,18 @@ def test_a_killed_machine_does_nothing_more_and_a_restart_has_its_name(
     (effect,) = effects.wait("effect")
     assert effect.key == "other" and effect.pid != pid
     assert worker.log().count(f"{worker.nodename} ready.") == 2
+
+
+def test_a_killed_pool_child_is_replaced(
+    start_worker: StartWorker, client: Celery, effects: Effects, processes: Processes
+) -> None:
+    worker = start_worker(APP)
+    with effects.held_lock("gate"):
+        client.send_task("trivial.work", ["gate"])
+        (pid,) = effects.wait_until_blocked("gate")
+        processes.kill(pid)
+    wait_for(lambda: len(worker.child_pids()) == 1 and worker.child_pids() != [pid])
+    assert worker.running()
 
 
 def test_a_paused_worker_goes_on(start_worker: StartWorker, client: Celery, effects: Effects) -> None:
