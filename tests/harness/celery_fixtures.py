@@ -1,19 +1,23 @@
 """Fixtures that start Celery's processes; with the names of pytest-celery, its `celery_setup` runs on them too."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pytest_celery import CeleryBrokerCluster, CeleryWorkerCluster
 
-from tests.harness.celery_nodes import CeleryProcesses, WorkerOptions, WorkerProcess
+from tests.harness.celery_nodes import CeleryProcesses, System, WorkerOptions, WorkerProcess
 from tests.harness.processes import Process, Processes
 from tests.harness.pytest_celery_nodes import ProcessBroker, ProcessSetup, ProcessWorker
 from tests.harness.servers import BrokerServer
 
+if TYPE_CHECKING:
+    from sagas import SagaClient
+
 SCENARIO = "tests.harness.scenario"
 
 StartWorker = Callable[..., WorkerProcess]
+StartSystem = Callable[..., System]
 StartBeat = Callable[..., Process]
 StartFlower = Callable[..., str]
 
@@ -53,6 +57,20 @@ def start_worker(celery_processes: CeleryProcesses) -> StartWorker:
         return celery_processes.worker(WorkerOptions(app, queues, env=env or {}, **options), wait)
 
     return start
+
+
+@pytest.fixture
+def start_system(celery_processes: CeleryProcesses) -> StartSystem:
+    """`start_system(app="tasks", concurrency=2, env=None) -> System(steps, control, beat)`, all of them ready."""
+    return celery_processes.system
+
+
+@pytest.fixture
+def saga_client(database_url: str, broker_url: str) -> "SagaClient":
+    """A client of the test's own system, with its database."""
+    from sagas import SagaClient  # here: it loads Celery and SQLAlchemy
+
+    return SagaClient(broker_url, database_url=database_url)
 
 
 @pytest.fixture

@@ -62,6 +62,15 @@ class WorkerProcess(Process):
         self.wait_ready()
 
 
+@dataclass(frozen=True)
+class System:
+    """The processes of one running system; a test may kill, pause and restart each of them."""
+
+    steps: WorkerProcess
+    control: WorkerProcess
+    beat: Process
+
+
 class CeleryProcesses:
     """Starts Celery's processes of one test; `env` is given to each of them (the servers' URLs)."""
 
@@ -79,6 +88,16 @@ class CeleryProcesses:
         if wait:
             worker.wait_ready()
         return worker
+
+    def system(self, app: str = "tasks", concurrency: int = 2, env: Mapping[str, str] | None = None) -> "System":
+        """The shipped set-up: a worker of the steps, a small one of the engine's own messages, and a beat."""
+        steps = WorkerOptions(app, ("steps", "compensations"), concurrency, name="steps", env=env or {})
+        control = WorkerOptions(app, ("control", "events", "logs"), name="control", env=env or {})
+        workers = [self.worker(options, wait=False) for options in (steps, control)]
+        beat = self.beat(app, env)
+        for worker in workers:
+            worker.wait_ready()
+        return System(workers[0], workers[1], beat)
 
     def beat(
         self,

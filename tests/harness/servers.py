@@ -1,6 +1,6 @@
 """The session's servers: a PostgreSQL and a Valkey, which tests may kill and start again on the same address.
 
-They are run as `hodei up` runs them (`sagas.cli.embedded` says how), but by us: a test wants to crash and pause them.
+They are run as `hodei up` runs them (`sagas.cli.plans` says how), but by us: a test wants to crash and pause them.
 """
 
 import os
@@ -17,7 +17,8 @@ import psutil
 import psycopg2
 import redis
 
-from sagas.cli.embedded import DATABASE, Plan, clean_environment, plan_postgres, plan_valkey
+from sagas.cli.plans import Plan, clean_environment, plan_postgres, plan_valkey
+from sagas.cli.servers import DATABASE
 from sagas.cli.unprivileged import as_user
 from tests.harness.system import die_with_parent
 from tests.harness.wait import wait_for
