@@ -1,0 +1,99 @@
+"""What one app's engine consists of; each part is made when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sagas.errors import ConfigurationError
+from sagas.registry import Registry
+from sagas.runtime.publish import publish_found
+from sagas.runtime.runner import Runner
+from sagas.settings import Settings
+from sagas.store.database import connect_engine
+from sagas.store.definitions import register
+from sagas.store.repository import SagaRepository
+from sagas.store.store import Store
+from sagas.types import SagaId
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from celery import Celery
+
+    from sagas.runtime.orchestrator import Orchestrator
+
+
+class Ports(Mapping[type, Any]):
+    """Adapters by Protocol. A function is a factory: it is called once, in the process that first asks."""
+
+    def __init__(self, bound: Mapping[type, Any]) -> None:
+        self._bound = dict(bound)
+        self._made: dict[type, Any] = {}
+
+    def __getitem__(self, protocol: type) -> Any:
+        if protocol not in self._made:
+            adapter = self._bound[protocol]
+            self._made[protocol] = adapter() if callable(adapter) else adapter
+        return self._made[protocol]
+
+    def __iter__(self) -> Any:
+        return iter(self._bound)
+
+    def __len__(self) -> int:
+        return len(self._bound)
+
+
+@dataclass
+class Engine:
+    """The engine of one Celery app: `engine_of(app)`."""
+
+    app: Celery
+    settings: Settings
+    registry: Registry = field(default_factory=Registry)
+    ports: Mapping[type, Any] = field(default_factory=lambda: Ports({}))
+
+    @cached_property
+    def sql(self) -> sa.Engine:
+        """Lazy; raises ConfigurationError if no database is known."""
+        return connect_engine(self.settings.require_database(), schema=self.settings.db_schema)
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.sql)
+
+    @cached_property
+    def repository(self) -> SagaRepository:
+        return SagaRepository(self.store)
+
+    @cached_property
+    def runner(self) -> Runner:
+        return Runner(self.store, self.registry, self.ports, self.settings)
+
+    @cached_property
+    def orchestrator(self) -> Orchestrator:
+        from sagas.runtime.orchestrator import Orchestrator
+
+        return Orchestrator(self)
+
+    def register_definitions(self) -> None:
+        """Write the loaded definitions to the database. Raises DefinitionError, StorageUnavailable."""
+        register(self.sql, self.registry, self.settings)
+
+    def publish(self, saga_id: SagaId | str) -> None:
+        """Hint after a commit: publish what is due for this saga, if nobody has yet."""
+        publish_found(self.app, self.store.hint(SagaId(saga_id)))
+
+    def forget_connections(self) -> None:
+        """In a forked child: the pool belongs to the parent and must not be shared (nor closed)."""
+        if "sql" in self.__dict__:
+            self.sql.dispose(close=False)
+
+
+def engine_of(app: Celery) -> Engine:
+    """The engine that `sagas.install(app)` has put there; raises ConfigurationError if there is none."""
+    engine = getattr(app, "hodei_engine", None)
+    if not isinstance(engine, Engine):
+        raise ConfigurationError(f"Celery app {app.main!r} has no sagas; call sagas.install(app) where it is made")
+    return engine

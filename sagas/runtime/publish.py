@@ -1,0 +1,73 @@
+"""Messages: the chain of a few steps with its `link_error`, as names, ids and queues. Always a hint, never the record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery import Celery, chain
+from kombu.exceptions import OperationalError
+
+from sagas.types import SagaId
+
+log = logging.getLogger(__name__)
+
+CONTROL = "control"
+COMPENSATIONS = "compensations"
+
+
+def task_name(saga_type: str, step: str, undo: bool) -> str:
+    """`order.charge_card`, and `order.charge_card.compensate`: routes, rate limits and Flower work by name."""
+    return f"{saga_type}.{step}.compensate" if undo else f"{saga_type}.{step}"
+
+
+def publish_route(
+    app: Celery,
+    saga_id: SagaId | str,
+    saga_type: str,
+    route: Sequence[Mapping[str, Any]],
+    *,
+    undo: bool,
+    countdown: float | None = None,
+) -> bool:
+    """Publish one message that carries these steps in order. False (and a warning) if the broker does not take it."""
+    if not route:
+        return True
+    signatures = [
+        app.signature(
+            task_name(saga_type, hop["step"], undo),
+            kwargs={"saga_id": str(saga_id)},
+            immutable=True,
+            queue=hop["queue"],
+            ignore_result=True,
+            **({} if hop["priority"] is None else {"priority": hop["priority"]}),
+        )
+        for hop in route
+    ]
+    options: dict[str, Any] = {"root_id": str(saga_id), "link_error": _help_signature(app, saga_id)}
+    if countdown:
+        options["countdown"] = countdown
+    try:
+        chain(*signatures, app=app).apply_async(**options)
+    except OperationalError as error:
+        log.warning("saga %s: its message was not published (%s); reconcile will", saga_id, error)
+        return False
+    return True
+
+
+def publish_found(app: Celery, found: Mapping[str, Any] | None) -> bool:
+    """Publish what the store said is due (`saga_look`), if anything."""
+    if not found:
+        return True
+    return publish_route(app, found["saga_id"], found["saga_type"], found["route"], undo=found["undo"])
+
+
+def _help_signature(app: Celery, saga_id: SagaId | str) -> Any:
+    return app.signature(
+        "sagas.compensate",
+        kwargs={"saga_id": str(saga_id)},
+        immutable=True,
+        queue=COMPENSATIONS,
+        ignore_result=True,
+    )

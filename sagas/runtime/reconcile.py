@@ -1,0 +1,101 @@
+"""Whatever should have moved by now, and did not: the guarantee behind all the hints. Beat calls it, it acts once."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.exceptions import ChannelError, OperationalError
+
+from sagas.runtime.engine import Engine
+from sagas.runtime.process import host_id, is_dead
+from sagas.runtime.publish import publish_found
+from sagas.types import SagaId
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+MOST_BATCHES = 5
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What one tick did, in sagas. `busy`: another reconcile held the lock."""
+
+    looked_at: int = 0
+    taken_over: int = 0
+    published: int = 0
+    lost: int = 0
+    busy: bool = False
+
+
+def reconcile(engine: Engine) -> Reconciled:
+    """One tick: bounded, and harmless beside another one."""
+    taken_over = take_over_dead(engine)
+    looked_at = published = lost = 0
+    for _ in range(MOST_BATCHES):
+        found = engine.store.reconcile(BATCH)
+        if found is None:
+            return Reconciled(looked_at, taken_over, published, lost, busy=True)
+        again = lost_messages(engine, [one for one in found if not one["known"]])
+        for one in [one for one in found if one["known"]] + again:
+            published += publish_found(engine.app, one)
+        looked_at += len(found)
+        lost += len(again)
+        if len(found) < BATCH:
+            break
+    if taken_over or lost:
+        log.warning("reconcile: %d claims of dead processes taken over, %d lost messages sent again", taken_over, lost)
+    return Reconciled(looked_at, taken_over, published, lost)
+
+
+def help_saga(engine: Engine, saga_id: SagaId) -> None:
+    """A message says that this saga may be stuck: the same as a tick, for one saga."""
+    take_over_dead(engine, only=saga_id)
+    engine.publish(saga_id)
+
+
+def take_over_dead(engine: Engine, only: SagaId | None = None) -> int:
+    """Claims whose process is proven gone: same boot, same pid namespace, no such process (R11). How many."""
+    host = host_id()
+    if host is None:
+        return 0
+    count = 0
+    for saga_id, step, attempt_id, pid, started in engine.store.live_claims_of(host):
+        if (only is None or saga_id == only) and is_dead(pid, started):
+            after = engine.store.take_over(saga_id, step, attempt_id, f"process {pid} is gone")
+            if after != "gone":
+                count += 1
+                engine.publish(saga_id)
+    return count
+
+
+def lost_messages(engine: Engine, doubtful: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of sagas whose message is out for a while, those to be published again: as many as their queue lacks (R22)."""
+    queues: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in doubtful:
+        queues[one["queue"]].append(one)
+    if not queues:
+        return []
+    waiting = engine.store.waiting(sorted(queues))
+    lost: list[dict[str, Any]] = []
+    for queue, sagas in queues.items():
+        depth = queue_depth(engine, queue)
+        if depth is not None and waiting.get(queue, 0) > depth:
+            oldest_first = sorted(sagas, key=lambda one: str(one["since"]))
+            lost += oldest_first[: waiting[queue] - depth]
+    return lost
+
+
+def queue_depth(engine: Engine, queue: str) -> int | None:
+    """Messages that wait in the broker's queue; None if the broker does not say."""
+    try:
+        with engine.app.connection_for_write() as connection, connection.channel() as channel:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except ChannelError:
+        return 0  # no such queue: nothing waits in it
+    except (OperationalError, *engine.app.connection_for_write().recoverable_connection_errors) as error:
+        log.warning("the broker does not tell the depth of queue %s: %s", queue, error)
+        return None

@@ -1,0 +1,190 @@
+"""The Celery tasks of the engine. Each is a few lines: who asks, what the store answers, what is published next."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from celery import Celery
+from celery.backends.rpc import RPCBackend
+from celery.exceptions import Retry
+
+from sagas.definition import Saga
+from sagas.errors import HodeiError, InvalidPayload, SagaNotFound, StorageUnavailable, UnknownSaga
+from sagas.runtime.engine import Engine
+from sagas.runtime.process import claimant
+from sagas.runtime.publish import COMPENSATIONS, CONTROL, publish_found, publish_route, task_name
+from sagas.runtime.reconcile import help_saga, reconcile
+from sagas.runtime.runner import Report
+from sagas.store.store import StartRequest
+from sagas.types import SagaId
+
+# Celery's own kill comes this long (seconds) after the step's own timer: it is for code that no signal interrupts.
+KILL_AFTER = 1.0
+
+
+def register_step_tasks(app: Celery, engine: Engine, sagas: list[Saga]) -> None:
+    """One task for each step name, and one for each compensation; the row's version picks the function."""
+    limits: dict[tuple[str, str, bool], tuple[float, str | None]] = {}
+    for saga in sagas:
+        for step in saga.steps:
+            plan = step.plan(engine.settings.step_timeout)
+            _widen(limits, (saga.name, step.name, False), plan["timeout_s"], step.rate_limit)
+            if step.has_compensation:
+                _widen(limits, (saga.name, step.name, True), plan["undo_timeout_s"], None)
+    for (saga_type, step_name, undo), (limit, rate_limit) in limits.items():
+        _register_step_task(app, engine, saga_type, step_name, undo, limit, rate_limit)
+
+
+def _widen(
+    limits: dict[tuple[str, str, bool], tuple[float, str | None]], key: tuple[str, str, bool], limit: float, rate: str | None
+) -> None:
+    known = limits.get(key, (0.0, None))
+    limits[key] = (max(limit, known[0]), rate or known[1])
+
+
+def _register_step_task(
+    app: Celery, engine: Engine, saga_type: str, step_name: str, undo: bool, limit: float, rate_limit: str | None
+) -> None:
+    @app.task(
+        name=task_name(saga_type, step_name, undo),
+        bind=True,
+        shared=False,
+        acks_late=True,
+        reject_on_worker_lost=False,
+        ignore_result=True,
+        store_errors_even_if_ignored=False,
+        time_limit=limit + KILL_AFTER,
+        rate_limit=rate_limit,
+        max_retries=None,
+    )
+    def step(self: Any, saga_id: str) -> None:
+        node = self.request.hostname or f"celery@{socket.gethostname()}"
+        ride = bool(self.request.chain)
+        try:
+            report = engine.runner.run(SagaId(saga_id), step_name, undo=undo, by=claimant(node), ride=ride)
+        except StorageUnavailable:
+            self.request.chain = None
+            raise
+        follow_up(engine, SagaId(saga_id), report, ride, self.request)
+
+
+def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, request: Any) -> None:
+    """Publish what comes next, and show the attempt's end to Celery: success, retry or failure."""
+    error = report.outcome.error if report.outcome else None
+    chained = "undo" if report.phase == "undo" else "continue"
+    if not (ride and report.verdict == "committed" and report.next == chained):
+        request.chain = None
+        if report.outcome is None:
+            # A stray or early message; it moves the saga if nothing else is on its way (R9).
+            engine.publish(saga_id)
+        elif error is None or report.phase == "undo" or report.next != "undo":
+            # Where a step fails for good it raises below, and its link_error starts the compensations.
+            pause = report.outcome.retry_in if report.next == "again" else None
+            publish_route(
+                engine.app, saga_id, report.saga_type, report.route, undo=report.undo, countdown=pause
+            )
+    if error is None:
+        return
+    if report.next in ("again", "wait"):
+        # Shown as RETRY; the next attempt's message is published above, or woken from its row.
+        raise Retry(str(error), None, report.outcome.retry_in if report.outcome else None)
+    if isinstance(error, Exception) and not isinstance(error, MemoryError):
+        raise error
+    # A MemoryError would stop the whole worker and requeue the message: poison for the fleet.
+    raise RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def register_engine_tasks(app: Celery, engine: Engine) -> None:
+    """`sagas.start, compensate, reconcile, status, cancel`. Those that answer do so over Celery's own reply queue."""
+    replies = RPCBackend(app, url="rpc://")
+    answering: dict[str, Any] = {
+        "bind": True,
+        "shared": False,
+        "acks_late": True,
+        "ignore_result": False,
+        "backend": replies,
+        "queue": CONTROL,
+        "autoretry_for": (StorageUnavailable,),
+        "retry_backoff": True,
+        "retry_backoff_max": 10,
+        "max_retries": None,
+    }
+    quiet: dict[str, Any] = {"shared": False, "ignore_result": True}
+
+    @app.task(name="sagas.start", **answering)
+    def start(
+        self: Any,
+        saga_type: str,
+        payload: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        saga_id: str | None = None,
+        correlation_id: str | None = None,
+        actor: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        check_payload(engine, saga_type, payload if payload is not None else {})
+        answer = engine.store.start(
+            StartRequest(
+                saga_type=saga_type,
+                payload=payload if payload is not None else {},
+                # A message that comes twice starts one saga: its own id is the key of whoever gave none.
+                idempotency_key=idempotency_key or (None if saga_id else self.request.id),
+                correlation_id=correlation_id,
+                actor=actor,
+                saga_id=SagaId(saga_id) if saga_id else None,
+                metadata=metadata,
+                published=True,
+            )
+        )
+        publish_route(app, answer["saga_id"], saga_type, answer["route"], undo=False)
+        return {"saga_id": answer["saga_id"], "created": answer["created"]}
+
+    @app.task(name="sagas.status", **answering)
+    def status(self: Any, saga_id: str) -> dict[str, Any]:
+        result = engine.repository.result(saga_id)
+        return {
+            "status": asdict(engine.repository.status(saga_id)),
+            "result": asdict(result) if result else None,
+        }
+
+    @app.task(name="sagas.cancel", **answering)
+    def cancel(self: Any, saga_id: str, reason: str = "cancelled", actor: str | None = None) -> str:
+        return cancel_saga(engine, SagaId(saga_id), reason, actor)
+
+    # One argument and bind=True: dispatched as a task of its own, never run inline in a dying worker (L41).
+    @app.task(name="sagas.compensate", bind=True, acks_late=True, queue=COMPENSATIONS, **quiet)
+    def compensate(self: Any, saga_id: str) -> None:
+        help_saga(engine, SagaId(saga_id))
+
+    @app.task(name="sagas.reconcile", queue=CONTROL, **quiet)
+    def tick() -> None:
+        reconcile(engine)
+
+
+def cancel_saga(engine: Engine, saga_id: SagaId, reason: str, actor: str | None) -> str:
+    """Cancel, and publish the first undo. The verdict is one word; raises SagaNotFound."""
+    answer = engine.store.cancel(saga_id, reason, actor)
+    if answer["verdict"] == "unknown_saga":
+        raise SagaNotFound(f"there is no saga {saga_id}")
+    publish_found(engine.app, answer.get("publish"))
+    return str(answer["verdict"])
+
+
+def check_payload(engine: Engine, saga_type: str, payload: Mapping[str, Any]) -> None:
+    """Refuse what does not fit the declared schema, before anything durable is written (P12)."""
+    try:
+        model = engine.registry.latest(saga_type).payload
+    except UnknownSaga:
+        return  # another worker's saga: the database knows whether it exists
+    if model is None:
+        return
+    try:
+        model.model_validate(payload)
+    except HodeiError:
+        raise
+    except ValueError as error:
+        lines = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        raise InvalidPayload(f"the payload of saga {saga_type!r} does not fit {model.__name__}: {lines}") from None
