@@ -24,7 +24,7 @@ def main() -> None:
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
     os.close(lock)
-    os.execv(sys.executable, [sys.executable, "-m", "agent"])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "agent"])
 
 
 if __name__ == "__main__":

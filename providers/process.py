@@ -37,6 +37,8 @@ class ProcessProvider:
     A destroyed agent has `grace` seconds to end by itself.
     """
 
+    KILL_TIMEOUT = 10.0  # seconds after which what is still there cannot be killed
+
     def __init__(self, home: Path, broker_url: str, beat: float = 5.0, grace: float = 8.0) -> None:
         self._agents = home.resolve() / "agents"
         self._broker_url = broker_url
@@ -64,12 +66,13 @@ class ProcessProvider:
         """
         try:
             with self._lock(worker_id):
+                sessions = self._sessions(worker_id)
                 agent = self._find_agent(worker_id)
                 if agent is not None:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         agent.terminate()
                     psutil.wait_procs([agent], timeout=self._grace)
-                if left := self._kill_all(worker_id, timeout=10):
+                if left := self._kill_all(worker_id, sessions):
                     raise ProviderError(f"worker {worker_id}: cannot be killed: pids {left}")
                 with contextlib.suppress(FileNotFoundError):
                     shutil.rmtree(self._directory(worker_id))
@@ -169,18 +172,27 @@ class ProcessProvider:
     def _is_of(self, env: Mapping[str, str], worker_id: WorkerId) -> bool:
         return env.get(WORKER) == str(worker_id) and env.get(AGENT_HOME) == str(self._directory(worker_id))
 
-    def _kill_all(self, worker_id: WorkerId, timeout: float) -> list[int]:
-        """SIGKILL the worker's processes until there are none; the pids of those that stay."""
-        record = self._read_pid_file(worker_id)
-        deadline = time.monotonic() + timeout
+    def _kill_all(self, worker_id: WorkerId, sessions: set[int]) -> list[int]:
+        """SIGKILL the worker's processes and all in `sessions` until there are none; the pids of those that stay."""
+        deadline = time.monotonic() + self.KILL_TIMEOUT
         while True:
-            left = [p for p, env in _living() if self._is_of(env, worker_id) or _in_session(p, record)]
+            sessions |= self._sessions(worker_id)
+            left = [p for p, env in _living() if self._is_of(env, worker_id) or _session(p.pid) in sessions]
             if not left or time.monotonic() > deadline:
                 return [process.pid for process in left]
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs(left, timeout=0.5)
+            psutil.wait_procs(left, timeout=min(0.5, self.KILL_TIMEOUT))
+
+    def _sessions(self, worker_id: WorkerId) -> set[int]:
+        """The sessions that are this worker's alone: led by a process of its own, or by one that has ended.
+
+        Not the one of somebody's shell, in which an agent was started by hand.
+        """
+        own = {process.pid for process, env in _living() if self._is_of(env, worker_id)}
+        sessions = {session for pid in own if (session := _session(pid)) is not None}
+        return {session for session in sessions if session in own or _has_ended(session)}
 
 
 def _living() -> Iterator[tuple[psutil.Process, Mapping[str, str]]]:
@@ -191,8 +203,15 @@ def _living() -> Iterator[tuple[psutil.Process, Mapping[str, str]]]:
                 yield process, process.environ()
 
 
-def _in_session(process: psutil.Process, record: Mapping[str, Any]) -> bool:
+def _session(pid: int) -> int | None:
     try:
-        return bool(os.getsid(process.pid) == record["pid"] and process.create_time() >= record["started"])
-    except (psutil.Error, OSError, KeyError):
-        return False
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

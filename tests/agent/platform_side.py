@@ -56,9 +56,11 @@ class PlatformSide:
 
     def wait(self, task: str, assignment: AssignmentId | None = None, count: int = 1, timeout: float = 20) -> Message:
         """The `count`-th message of one task (about one assignment), once it has come."""
-        return wait_for(
-            lambda: self.all(task, assignment)[count - 1 :], timeout, lambda: f"{task}: {self.messages[-4:]}"
-        )[0]
+
+        def came() -> list[Message]:
+            return self.all(task, assignment)[count - 1 :]
+
+        return wait_for(came, timeout, lambda: f"{task}: {self.messages[-4:]}")[0]
 
     def output(self, assignment: AssignmentId, stream: str) -> str:
         """The text of one stream so far, every record once."""

@@ -1,4 +1,4 @@
-"""Messages may be early, late, twice or lost; the agent and the broker may die. Each job runs once, each result counts."""
+"""Messages may be early, late or twice, agent and broker may die: each job runs once, each result counts."""
 
 import json
 import signal
@@ -7,8 +7,9 @@ import pytest
 
 from sagas.jobs.types import AssignmentId
 from tests.agent.platform_side import PlatformSide
-from tests.harness.processes import Process, alive
+from tests.harness.processes import Process
 from tests.harness.servers import BrokerServer
+from tests.harness.system import alive
 from tests.harness.wait import wait_for
 
 

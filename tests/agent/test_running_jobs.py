@@ -7,7 +7,8 @@ import pytest
 
 from sagas.jobs.types import AssignmentId
 from tests.agent.platform_side import PlatformSide
-from tests.harness.processes import Process, alive
+from tests.harness.processes import Process
+from tests.harness.system import alive
 from tests.harness.wait import wait_for
 
 pytestmark = pytest.mark.usefixtures("agent")
@@ -23,9 +24,8 @@ wait
 
 def pids(platform: PlatformSide, assignment: AssignmentId, count: int) -> list[int]:
     """The `count` pids that the job has printed."""
-    return wait_for(
-        lambda: (found := platform.output(assignment, "stdout").split())[count - 1 :] and [int(pid) for pid in found]
-    )
+    wait_for(lambda: len(platform.output(assignment, "stdout").split()) >= count)
+    return [int(pid) for pid in platform.output(assignment, "stdout").split()]
 
 
 def test_a_job_is_accepted_run_and_reported(platform: PlatformSide) -> None:
@@ -73,8 +73,8 @@ def test_output_arrives_while_the_job_runs(platform: PlatformSide) -> None:
 
 def test_environment_directory_and_input_of_a_job(platform: PlatformSide, tmp_path) -> None:
     script = "pwd; cat; echo $COLOUR; env | grep -c -e secret-token -e BROKER"
-    command = {"env": {"COLOUR": "red"}, "cwd": str(tmp_path), "stdin": "line ñ\n"}
-    result = platform.wait("jobs.result", platform.run_job(["sh", "-c", script], **command))
+    assignment = platform.run_job(["sh", "-c", script], env={"COLOUR": "red"}, cwd=str(tmp_path), stdin="line ñ\n")
+    result = platform.wait("jobs.result", assignment)
     assert "".join(record[2] for record in platform.complete_log(result)) == f"{tmp_path}\nline ñ\nred\n0\n"
 
 
