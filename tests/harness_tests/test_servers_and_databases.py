@@ -64,3 +64,11 @@ def test_a_paused_postgresql_is_silent_and_goes_on(query: Query, postgres_server
         postgres_server.resume()
         answer.result(timeout=10)
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "tables"), [("empty", set()), ("engine", {"saga_steps"}), ("full", {"saga_steps", "jobs"})]
+)
+def test_each_kind_of_database_has_its_tables(kind: str, tables: set[str], make_database: MakeDatabase) -> None:
+    rows = Query(make_database(kind))("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    assert {row["tablename"] for row in rows} & {"saga_steps", "jobs"} == tables
