@@ -73,7 +73,7 @@ class WorkerRegistry(Protocol):
         """Take a slot of the provider and write the row (CREATING). Raises PermanentError if there is no slot."""
 
     def issue_token(self, worker_id: WorkerId) -> str:
-        """A one-time token for this worker's agent, on record when this returns; earlier ones stay good until one is used."""
+        """A one-time token for this worker's agent, on record when this returns; earlier ones stay good too."""
 
     def created(self, worker_id: WorkerId, reference: str) -> None:
         """The infrastructure exists, under this name of the provider's."""

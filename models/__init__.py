@@ -1,0 +1,29 @@
+"""The application's records: SQLAlchemy models, and repositories whose verbs are the only way to change a state."""
+
+from models.jobs import JobNotFound, Jobs
+from models.providers import ProviderNotFound, Providers
+from models.records import Records, transaction
+from models.runs import Answer, Runs
+from models.saga import SagaRecord, StepRecord
+from models.tables import Base, Job, JobLog, JobResult, Provider, Worker
+from models.workers import Workers
+
+__all__ = [
+    "Answer",
+    "Base",
+    "Job",
+    "JobLog",
+    "JobNotFound",
+    "JobResult",
+    "Jobs",
+    "Provider",
+    "ProviderNotFound",
+    "Providers",
+    "Records",
+    "Runs",
+    "SagaRecord",
+    "StepRecord",
+    "Worker",
+    "Workers",
+    "transaction",
+]

@@ -1,0 +1,1 @@
+"""The platform's own Alembic branch, `jobs`, beside the engine's."""

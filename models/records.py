@@ -1,0 +1,54 @@
+"""All repositories on one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from models.events import RecordsEvents
+from models.jobs import Jobs
+from models.providers import Providers
+from models.runs import Runs
+from models.workers import Workers
+
+
+@dataclass(frozen=True)
+class Records:
+    """The verbs on the platform's rows, in the transaction of `session`."""
+
+    session: Session
+    events: RecordsEvents
+
+    @property
+    def jobs(self) -> Jobs:
+        """Submission and dispatch."""
+        return Jobs(self.session, self.events)
+
+    @property
+    def runs(self) -> Runs:
+        """Acceptance, output, result."""
+        return Runs(self.session, self.events)
+
+    @property
+    def workers(self) -> Workers:
+        """Workers."""
+        return Workers(self.session, self.events)
+
+    @property
+    def providers(self) -> Providers:
+        """Providers and their slots."""
+        return Providers(self.session)
+
+
+@contextmanager
+def transaction(engine: Engine, events: RecordsEvents) -> Iterator[Records]:
+    """Commit at the end of the block, roll back if it raises."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        # Nobody waits without end for a lock, and nobody holds one for ever (milliseconds).
+        session.execute(text("SET LOCAL lock_timeout = 5000"))
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 30000"))
+        yield Records(session, events)

@@ -1,0 +1,86 @@
+"""The app itself: its settings by path, the engine with the platform's sagas, the platform's own tasks."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from celery import Celery, signals
+
+import sagas
+from sagas import HodeiError
+from sagas.jobs.execution import ExecutionSaga
+from sagas.jobs.ports import CommandSender, JobBoard, WorkerProvider, WorkerRegistry
+from sagas.jobs.provisioning import ProvisioningSaga
+from sagas.settings import Settings
+from tasks.platform import Platform
+
+CONFIGURATION = Path(__file__).resolve().parent.parent / "celeryconfig.py"
+DISPATCH_EVERY = 1.0  # seconds; the hint at submission is what makes it fast
+
+
+def configuration() -> ModuleType:
+    """Our `celeryconfig.py`, by its path: one in somebody's working directory never replaces it."""
+    spec = importlib.util.spec_from_file_location("hodei_celeryconfig", CONFIGURATION)
+    assert spec is not None and spec.loader is not None, CONFIGURATION
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_app(**options: Any) -> Celery:
+    """A Celery app that carries the platform; `options` go to `sagas.install`."""
+    app = Celery("hodei", set_as_current=True)
+    app.config_from_object(configuration())
+    platform = Platform(app)
+    ports: dict[type, Any] = {
+        WorkerProvider: platform.make_provider,
+        WorkerRegistry: platform.make_registry,
+        JobBoard: platform.make_board,
+        CommandSender: platform.make_sender,
+    }
+    sagas.install(app, sagas=[ProvisioningSaga(), ExecutionSaga()], ports=ports, **options)
+    platform.add_tasks()
+    use_broker(app, platform.settings)
+    app.conf.beat_schedule = {
+        **app.conf.beat_schedule,
+        # A tick that nobody consumed is worth nothing: the next one does the same.
+        "jobs.dispatch": {
+            "task": "jobs.dispatch",
+            "schedule": DISPATCH_EVERY,
+            "options": {"queue": "control", "expires": 5},
+        },
+    }
+    return app
+
+
+def use_broker(app: Celery, settings: Settings) -> None:
+    """The broker of HODEI_BROKER_URL. Without one a worker or a beat ends with one line; other commands may not need it."""
+    if settings.broker_url:
+        app.conf.broker_url = settings.broker_url
+        if settings.broker_url.startswith(("redis", "sentinel", "valkey")):
+            app.conf.broker_transport_options = {
+                "visibility_timeout": settings.visibility_timeout,
+                # What a dead worker held comes back within seconds of its visibility time-out, not minutes.
+                "unacked_restore_interval": 5,
+                "unacked_restore_throttle": 1,
+                "socket_connect_timeout": 5,
+                "socket_keepalive": True,
+            }
+        return
+
+    def refuse(**_: Any) -> None:
+        try:
+            settings.require_broker()
+        except HodeiError as error:
+            sys.stderr.write(f"hodei: {error}\n")
+            raise SystemExit(1) from None
+
+    signals.celeryd_init.connect(refuse, weak=False)
+    signals.beat_init.connect(refuse, weak=False)
+
+
+app = make_app()

@@ -1,0 +1,81 @@
+"""What workers tell us, and what anybody may ask for. Messages are hints (P10): early, late, twice, out of order, lost.
+
+Each handler writes in one transaction and answers after its commit. An answer that gets lost costs a repetition: the
+agent says everything again until it has its answer; only its log it says once, so that handler never gives up.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from sagas import StorageUnavailable
+from sagas.jobs.types import JobCommand, JobId
+from tasks import reports
+
+if TYPE_CHECKING:
+    from tasks.platform import Platform
+
+logger = logging.getLogger(__name__)
+
+TROUBLE = (OperationalError, InterfaceError, PoolTimeout, StorageUnavailable, OSError)
+"""Infrastructure trouble: tried again, for as long as it lasts."""
+
+
+def register(platform: Platform) -> None:
+    """Make them tasks of the app: on the queue `control`, but for the log, which has its own."""
+    options: dict[str, Any] = {
+        "acks_late": True,
+        "ignore_result": True,
+        "autoretry_for": TROUBLE,
+        "max_retries": None,
+        "retry_backoff": 1,
+        "retry_backoff_max": 15,
+    }
+
+    def task(name: str, queue: str = "control", bind: bool = False) -> Any:
+        routes = platform.app.conf.task_routes or {}
+        platform.app.conf.task_routes = {**routes, name: {"queue": queue}}
+        return platform.app.task(name=name, bind=bind, **options)
+
+    @task("workers.register")
+    def register_worker(worker_id: str, instance_id: str, token: str, **about: Any) -> None:
+        reports.registered(platform, worker_id, instance_id, token)
+
+    @task("workers.heartbeat")
+    def heartbeat(
+        worker_id: str, instance_id: str, assignments: list[str] | None = None, results: list[Any] | None = None
+    ) -> None:
+        reports.heartbeat(platform, worker_id, instance_id, assignments or [], results or [])
+
+    @task("jobs.accepted")
+    def accepted(assignment_id: str, job_id: str, worker_id: str) -> None:
+        reports.accepted(platform, worker_id, assignment_id)
+
+    @task("jobs.result")
+    def result(**told: Any) -> None:
+        reports.result(platform, told)
+
+    @task("jobs.log", queue="logs")
+    def log(assignment_id: str, job_id: str, records: list[list[Any]]) -> None:
+        reports.log(platform, job_id, assignment_id, records)
+
+    @task("jobs.submit", bind=True)
+    def submit(self: Any, command: dict[str, Any], **options: Any) -> None:
+        # The message's own id, so that a message that comes twice is one job.
+        submit_job(platform, JobCommand.from_json(command), job_id=JobId(self.request.id), **options)
+
+    @task("jobs.dispatch")
+    def dispatch() -> None:
+        platform.dispatcher.dispatch_once()
+
+
+def submit_job(platform: Platform, command: JobCommand, **options: Any) -> JobId:
+    """Write the job; the dispatcher is told at once, or looks a second later."""
+    with platform.records() as records:
+        job_id = records.jobs.submit(command, **options)
+    platform.sender.hint_dispatch()
+    return job_id

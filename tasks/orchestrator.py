@@ -1,0 +1,108 @@
+"""Starts the platform's sagas: the engine's orchestrator, and two verbs of our own.
+
+Ids are made from keys: the same key gives the same worker or assignment, so that a start that is repeated is the same.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models import Providers, Records
+from sagas import DomainEvent, Saga, SagaId, SagaOrchestrator, SagaResult, SagaType
+from sagas.jobs.execution import execution_payload
+from sagas.jobs.provisioning import provisioning_payload
+from sagas.jobs.types import AssignmentId, JobId, ProviderId, WorkerId, WorkerSpec
+
+NAMESPACE = uuid.UUID("6f6465a0-5a6a-4f6b-8a1c-686f64656921")
+
+
+@dataclass(frozen=True)
+class Provisioning:
+    """A provisioning saga that was started, and the worker that it makes."""
+
+    saga_id: SagaId
+    worker_id: WorkerId
+
+
+class JobOrchestrator:
+    """`SagaOrchestrator` with the platform's starts."""
+
+    def __init__(self, sagas: SagaOrchestrator, records: Callable[[], AbstractContextManager[Records]]) -> None:
+        self._sagas = sagas
+        self._records = records
+
+    def start_provisioning_saga(
+        self,
+        spec: WorkerSpec,
+        provider_id: ProviderId,
+        *,
+        idempotency_key: str | None = None,
+        correlation_id: str | None = None,
+        actor: str | None = None,
+        session: Session | None = None,
+    ) -> Provisioning:
+        """Make a worker. One key gives one saga and one worker. Raises ProviderNotFound."""
+        key = idempotency_key or str(uuid.uuid4())
+        worker_id = WorkerId(uuid.uuid5(NAMESPACE, f"worker:{key}"))
+        payload = provisioning_payload(worker_id, provider_id, self._host(provider_id, session), spec)
+        saga_id = self._sagas.start_saga(
+            SagaType.PROVISIONING,
+            payload,
+            idempotency_key=key,
+            correlation_id=correlation_id,
+            actor=actor,
+            session=session,
+        )
+        return Provisioning(saga_id, worker_id)
+
+    def start_execution_saga(
+        self,
+        job_id: JobId,
+        worker_id: WorkerId,
+        *,
+        idempotency_key: str | None = None,
+        correlation_id: str | None = None,
+        actor: str | None = None,
+        session: Session | None = None,
+    ) -> SagaId:
+        """Bring a job to a worker. One key gives one saga and one assignment."""
+        key = idempotency_key or str(uuid.uuid4())
+        assignment_id = AssignmentId(uuid.uuid5(NAMESPACE, f"assignment:{key}"))
+        return self._sagas.start_saga(
+            SagaType.EXECUTION,
+            execution_payload(job_id, worker_id, assignment_id),
+            idempotency_key=key,
+            correlation_id=correlation_id,
+            actor=actor,
+            session=session,
+        )
+
+    def _host(self, provider_id: ProviderId, session: Session | None) -> str:
+        if session is not None:
+            return Providers(session).get(provider_id).host
+        with self._records() as records:
+            return records.providers.get(provider_id).host
+
+    # --- the engine's own verbs ------------------------------------------------------------------------------------
+
+    def execute_saga(self, saga: Saga, payload: Mapping[str, Any] | None = None, **options: Any) -> SagaResult:
+        """Run a saga to its end in this process."""
+        return self._sagas.execute_saga(saga, payload, **options)
+
+    def start_saga(self, saga_type: str, payload: Mapping[str, Any], **options: Any) -> SagaId:
+        """Start a saga that Celery workers run."""
+        return self._sagas.start_saga(saga_type, payload, **options)
+
+    def record_step_event(self, event: DomainEvent, *, session: Any = None) -> None:
+        """Append one event."""
+        self._sagas.record_step_event(event, session=session)
+
+    def is_idempotent(self, saga_type: str, idempotency_key: str) -> bool:
+        """Whether a saga with that key exists."""
+        return self._sagas.is_idempotent(saga_type, idempotency_key)

@@ -1,0 +1,109 @@
+"""The platform's parts, put together for one Celery app. Nothing is connected before it is used."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from celery import Celery
+
+from models import Records, transaction
+from providers.process import ProcessProvider
+from sagas.jobs.types import WorkerSpec
+from sagas.runtime.engine import engine_of
+from sagas.settings import Settings
+from tasks.adapters import DatabaseBoard, DatabaseRegistry
+from tasks.dispatcher import JobDispatcher
+from tasks.lifecycle import WorkerLifecycleManager
+from tasks.orchestrator import JobOrchestrator
+from tasks.sender import CelerySender
+
+if TYPE_CHECKING:
+    from sagas.runtime.engine import Engine
+
+EXTENSION = "hodei_platform"
+
+
+class Platform:
+    """What `tasks/` offers to its own tasks, to the command line and to tests."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        setattr(app, EXTENSION, self)
+
+    # --- what there is ---------------------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The saga engine that `sagas.install` put into the app."""
+        return engine_of(self.app)
+
+    @property
+    def settings(self) -> Settings:
+        """`HODEI_*`."""
+        return self.engine.settings
+
+    @cached_property
+    def orchestrator(self) -> JobOrchestrator:
+        """Starts the platform's sagas."""
+        return JobOrchestrator(self.engine.orchestrator, self.records)
+
+    @cached_property
+    def dispatcher(self) -> JobDispatcher:
+        """Brings waiting jobs and workers together."""
+        return JobDispatcher(self.records, self.orchestrator, self.engine.publish, self.default_spec)
+
+    @cached_property
+    def lifecycle(self) -> WorkerLifecycleManager:
+        """Makes workers."""
+        return WorkerLifecycleManager(
+            self.app, self.settings.require_database(), self.records, self.orchestrator, self.make_provider
+        )
+
+    @cached_property
+    def sender(self) -> CelerySender:
+        """Messages to workers, and hints."""
+        return CelerySender(self.app)
+
+    def records(self) -> AbstractContextManager[Records]:
+        """A transaction with the verbs on the platform's rows."""
+        return transaction(self.engine.sql, self.engine.orchestrator)
+
+    def default_spec(self) -> WorkerSpec:
+        """What a worker is made from when its job asks for nothing special."""
+        return WorkerSpec(image="hodei-agent", server_address=socket.gethostname())
+
+    # --- ports of the sagas ------------------------------------------------------------------------------------------
+
+    def make_provider(self) -> ProcessProvider:
+        """Workers are processes of this host."""
+        settings = self.settings
+        return ProcessProvider(settings.home, settings.require_broker(), beat=settings.worker_beat)
+
+    def make_registry(self) -> DatabaseRegistry:
+        """The workers' rows."""
+        return DatabaseRegistry(self.records, self.engine.orchestrator)
+
+    def make_board(self) -> DatabaseBoard:
+        """The jobs' rows."""
+        return DatabaseBoard(self.records, self.engine.orchestrator)
+
+    def make_sender(self) -> CelerySender:
+        """Messages to workers."""
+        return self.sender
+
+    def add_tasks(self) -> None:
+        """Register the platform's tasks in the app."""
+        from tasks import messages, provider_host
+
+        messages.register(self)
+        provider_host.register(self)
+
+
+def platform_of(app: Celery) -> Platform:
+    """The platform that this app carries."""
+    found = getattr(app, EXTENSION, None)
+    assert isinstance(found, Platform), f"{app} carries no platform"
+    return found

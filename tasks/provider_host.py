@@ -1,0 +1,81 @@
+"""A worker that consumes `provider.<host>` makes that host known as a place that workers come from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery.signals import worker_ready
+from kombu import Queue
+from sqlalchemy.exc import SQLAlchemyError
+
+from models import Records
+from sagas import HodeiError
+from sagas.jobs.types import ProviderId
+from sagas.store.database import connect_engine
+
+if TYPE_CHECKING:
+    from tasks.platform import Platform
+
+logger = logging.getLogger(__name__)
+
+KIND = "process"
+PREFIX = "provider."
+TRY_AGAIN = 2.0  # seconds, while the database is away
+
+
+def capacity() -> int:
+    """Workers that this host is given when it is first seen: two for each core, and at least four."""
+    return max(4, 2 * (os.cpu_count() or 1))
+
+
+def register(platform: Platform) -> None:
+    """A plain `celery worker` consumes its own host's queue; whoever consumes one says so to the database."""
+    ours = ("events", "logs", PREFIX + socket.gethostname())
+    platform.app.conf.task_queues = [*platform.app.conf.task_queues, *(Queue(name) for name in ours)]
+
+    def announce(sender: Any, **_: Any) -> None:
+        if sender.app is not platform.app:
+            return
+        hosts = [queue.name.removeprefix(PREFIX) for queue in sender.task_consumer.queues if _is_ours(queue)]
+        # Beside the worker's own start: a database that is away must not keep it from consuming.
+        threading.Thread(target=_announce, args=(platform, hosts), name="provider host", daemon=True).start()
+
+    worker_ready.connect(announce, weak=False)
+
+
+def _is_ours(queue: Any) -> bool:
+    return bool(queue.name.startswith(PREFIX))
+
+
+def _announce(platform: Platform, hosts: list[str]) -> None:
+    for host in hosts:
+        while not _try(platform, host):
+            threading.Event().wait(TRY_AGAIN)
+
+
+def _try(platform: Platform, host: str) -> bool:
+    try:
+        provider_id = register_host(platform, host)
+    except (SQLAlchemyError, HodeiError) as error:
+        logger.warning("provider host %s cannot be made known, trying again: %s", host, str(error).splitlines()[0])
+        return False
+    logger.info("provider host %s is %s", host, provider_id)
+    return True
+
+
+def register_host(platform: Platform, host: str, slots: int | None = None) -> ProviderId:
+    """On an engine of its own: the main process of a worker keeps no connection that a child would inherit."""
+    from sqlalchemy.orm import Session
+
+    settings = platform.settings
+    engine = connect_engine(settings.require_database(), schema=settings.db_schema, pool_size=1)
+    try:
+        with Session(engine) as session, session.begin():
+            records = Records(session, platform.engine.orchestrator)
+            return records.providers.register(KIND, host, capacity() if slots is None else slots)
+    finally:
+        engine.dispose()

@@ -1,0 +1,86 @@
+"""The platform's rows on a fresh database, changed by the verbs themselves."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from models import Records, transaction
+from sagas import DomainEvent
+from sagas.jobs.types import AssignmentId, JobCommand, JobId, ProviderId, WorkerId, WorkerSpec
+from sagas.store.database import connect_engine
+from sagas.store.store import Store
+
+SPEC = WorkerSpec("image:latest", "server:50051")
+ECHO = JobCommand(("echo", "hi"))
+
+OpenRecords = Callable[[], AbstractContextManager[Records]]
+
+
+class StoreEvents:
+    """The engine's own way to write an event, without Celery."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._store = Store(engine)
+
+    def record_step_event(self, event: DomainEvent, *, session: Any = None) -> None:
+        self._store.record_event(event, session=session)
+
+
+class Rows:
+    """Arranges rows: each method is one transaction."""
+
+    def __init__(self, records: OpenRecords) -> None:
+        self.records = records
+
+    def provider(self, capacity: int = 2, host: str = "here") -> ProviderId:
+        with self.records() as records:
+            return records.providers.register("process", host, capacity)
+
+    def ready_worker(self, provider_id: ProviderId) -> WorkerId:
+        worker_id = WorkerId.new()
+        with self.records() as records:
+            records.workers.reserve(worker_id, provider_id, SPEC)
+            token = records.workers.issue_token(worker_id)
+            records.workers.created(worker_id, "pid 1")
+            assert records.workers.register(worker_id, token, "instance")
+            assert records.workers.ready(worker_id)
+        return worker_id
+
+    def job(self, **options: Any) -> JobId:
+        with self.records() as records:
+            return records.jobs.submit(options.pop("command", ECHO), **options)
+
+    def assigned_job(self, worker_id: WorkerId) -> tuple[JobId, AssignmentId]:
+        job_id, assignment_id = self.job(), AssignmentId.new()
+        with self.records() as records:
+            assert records.jobs.assign(job_id, worker_id, assignment_id)
+            assert records.workers.occupy(worker_id)
+        return job_id, assignment_id
+
+
+@pytest.fixture
+def records(database_url: str) -> Iterator[OpenRecords]:
+    """`with records() as r`: a transaction with all verbs."""
+    engine = connect_engine(database_url)
+    yield partial(transaction, engine, StoreEvents(engine))
+    engine.dispose()
+
+
+@pytest.fixture
+def rows(records: OpenRecords) -> Rows:
+    return Rows(records)
+
+
+@pytest.fixture
+def events(query) -> Callable[[str], list[str]]:
+    """`events("job:<id>")`: the types of the events of a stream, in order."""
+
+    def read(stream: str) -> list[str]:
+        found = query("SELECT event_type FROM saga_events WHERE stream = %s ORDER BY event_id", stream)
+        return [row["event_type"] for row in found]
+
+    return read

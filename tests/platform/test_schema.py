@@ -1,0 +1,64 @@
+"""The platform's migrations are its models."""
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint
+
+from models import Base, Job, Provider, Worker
+from sagas.jobs.types import JobState, WorkerState
+from sagas.store.database import connect_engine
+
+
+def test_migrations_equal_the_models(database_url: str) -> None:
+    engine = connect_engine(database_url)
+    ours = set(Base.metadata.tables)
+
+    def include(name: str | None, kind: str, parents: object) -> bool:
+        return kind != "table" or name in ours
+
+    try:
+        with engine.connect() as connection:
+            options = {"include_name": include, "compare_type": True, "compare_server_default": False}
+            assert compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata) == []
+    finally:
+        engine.dispose()
+
+
+def test_checks_and_comments_of_the_database_are_those_of_the_models(query) -> None:
+    checks = query(
+        "SELECT conname FROM pg_constraint WHERE contype = 'c' AND conrelid::regclass::text = ANY(%s)",
+        list(Base.metadata.tables),
+    )
+    declared = {
+        str(check.name)
+        for table in Base.metadata.tables.values()
+        for check in table.constraints
+        if isinstance(check, CheckConstraint)
+    }
+    assert {row["conname"] for row in checks} == declared
+    comments = {
+        (table.name, column.name): column.comment for table in Base.metadata.tables.values() for column in table.columns
+    }
+    rows = query(
+        "SELECT c.relname, a.attname, col_description(a.attrelid, a.attnum) AS comment FROM pg_attribute a "
+        "JOIN pg_class c ON c.oid = a.attrelid WHERE c.relname = ANY(%s) AND c.relkind = 'r' AND a.attnum > 0",
+        list(Base.metadata.tables),
+    )
+    assert {(row["relname"], row["attname"]): row["comment"] for row in rows} == comments
+
+
+def test_every_state_of_the_machines_is_allowed_and_no_other() -> None:
+    checks = {
+        table.name: [str(c.sqltext) for c in table.constraints if str(c.name).endswith("_state")]
+        for table in (Job.__table__, Worker.__table__)
+    }
+    for table, states in (("jobs", JobState), ("workers", WorkerState)):
+        (check,) = checks[table]
+        assert [word for word in check.split("'") if word.isupper()] == list(states)
+
+
+def test_foreign_keys_restrict(query) -> None:
+    """L20: deleting bookkeeping never deletes business rows."""
+    rules = query("SELECT delete_rule FROM information_schema.referential_constraints")
+    assert {rule["delete_rule"] for rule in rules} == {"RESTRICT"}
+    assert Provider.__tablename__ == "providers"
