@@ -31,3 +31,13 @@ def test_a_worker_outlives_a_restart_of_the_broker(celery_setup: CeleryTestSetup
     assert celery_setup.worker.worker_queue == "mine"
     celery_setup.broker.restart()
     assert celery_setup.ready(ping=True)
+
+
+@pytest.mark.database("full")
+@pytest.mark.worker(app="tasks", queues=("steps", "control"), concurrency=2)
+def test_the_setup_runs_the_platform_s_app(celery_setup: CeleryTestSetup) -> None:
+    assert celery_setup.ready(control=True)
+    assert len(celery_setup.worker.process.child_pids()) == 2
+    celery_setup.worker.restart(force=True)
+    celery_setup.worker.assert_log_exists("Warm shutdown")
+    assert celery_setup.ready(control=True)
