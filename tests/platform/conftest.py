@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from sagas import DomainEvent
 from sagas.jobs.types import AssignmentId, JobCommand, JobId, ProviderId, WorkerId, WorkerSpec
 from sagas.store.database import connect_engine
 from sagas.store.store import Store
+from tasks.celery import make_app
+from tasks.platform import Platform, platform_of
 
 SPEC = WorkerSpec("image:latest", "server:50051")
 ECHO = JobCommand(("echo", "hi"))
@@ -68,6 +71,17 @@ def records(database_url: str) -> Iterator[OpenRecords]:
     engine = connect_engine(database_url)
     yield partial(transaction, engine, StoreEvents(engine))
     engine.dispose()
+
+
+@pytest.fixture
+def platform(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Platform]:
+    """The platform in the test's own process, its definitions written; whoever needs workers asks for `system`."""
+    app = make_app(database_url=database_url, broker_url=broker_url, home=tmp_path / "hodei", worker_beat=0.5)
+    platform = platform_of(app)
+    platform.engine.register_definitions()
+    yield platform
+    platform.engine.sql.dispose()
+    app.close()
 
 
 @pytest.fixture
