@@ -65,7 +65,7 @@ def _section(program: Program, priority: int) -> dict[str, Any]:
         # Again and again: supervisord waits one second more before each try.
         "startretries": "1000000",
         "stopsignal": program.stop_signal,
-        "stopwaitsecs": "15",
+        "stopwaitsecs": "10",
         "killasgroup": "true",  # a killed worker takes its pool with it
         "redirect_stderr": "true",
         "stdout_logfile": program.log,
@@ -150,9 +150,8 @@ class Supervisor:
 class StartWatch:
     """Notices, while a system comes up, the process that dies again and again."""
 
-    def __init__(self, supervisor: Supervisor, home: Home) -> None:
+    def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._home = home
         self._starts: dict[str, set[int]] = {}
 
     def check(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ import click
 from sagas.cli import embedded
 from sagas.cli.down import stop_system
 from sagas.cli.health import wait_until_healthy
+from sagas.cli.interrupts import Interrupts
 from sagas.cli.processes import free_port, require_free_port
 from sagas.cli.programs import PLATFORM_APP, Program, load_app, programs, user_queues
 from sagas.cli.report import show_system
@@ -69,7 +69,6 @@ def up(
 
 def start_system(home: Home, options: Options, say: Callable[[str], None]) -> System:
     """Start servers, tables and processes; all or nothing: whatever goes wrong, what was started is stopped."""
-    _terminate_like_interrupt()
     flower_port = _flower_port(options)
     database_url = normalise_database_url(os.environ.get("HODEI_DATABASE_URL"))
     broker_url = os.environ.get("HODEI_BROKER_URL") or None
@@ -77,21 +76,22 @@ def start_system(home: Home, options: Options, say: Callable[[str], None]) -> Sy
         require_database(database_url)
     if broker_url:
         require_broker(broker_url)
-    try:
-        # What a killed run has left. Its agents may go on: they find the broker again, on the same port.
-        stop_system(home, agents=False)
-        servers = _plan_servers(home, database_url, broker_url)
-        urls = {plan.name: plan.url for plan in servers}
-        database_url = database_url or urls["postgres"]
-        broker_url = broker_url or urls["valkey"]
-        return _start(home, options, servers, database_url, broker_url, flower_port, say)
-    except BaseException:
-        # A second Ctrl-C must not leave half of it behind.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        say("stopping what was started ...")
-        stop_system(home)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise
+    with Interrupts() as interrupts:
+        try:
+            # What a killed run has left. Its agents may go on: they find the broker again, on the same port.
+            stop_system(home, agents=False)
+            servers = _plan_servers(home, database_url, broker_url)
+            urls = {plan.name: plan.url for plan in servers}
+            given = database_url or urls["postgres"], broker_url or urls["valkey"]
+            system = _start(home, options, servers, given, flower_port, say, interrupts)
+            interrupts.check()
+            home.record(system)
+            return system
+        except BaseException:
+            interrupts.ignore()  # a second Ctrl-C must not leave half of it behind
+            say("stopping what was started ...")
+            stop_system(home)
+            raise
 
 
 def _plan_servers(home: Home, database_url: str | None, broker_url: str | None) -> list[embedded.Plan]:
@@ -103,27 +103,33 @@ def _start(
     home: Home,
     options: Options,
     servers: list[embedded.Plan],
-    database_url: str,
-    broker_url: str,
+    urls: tuple[str, str],
     flower_port: int | None,
     say: Callable[[str], None],
+    interrupts: Interrupts,
 ) -> System:
+    database_url, broker_url = urls
     os.environ.update(_environment(home, database_url, broker_url, options.modules))
     app = load_app(options.app)
     work = programs(home, options.app, user_queues(app), options.concurrency, flower_port)
     supervisor = Supervisor(home)
     say(f"starting {', '.join(plan.name for plan in servers) or 'the supervisor'} ...")
     identity = supervisor.start([*(_server(plan) for plan in servers), *work], dict(os.environ))
-    watch = StartWatch(supervisor, home)
-    _await_servers(servers, watch)
+    watch = StartWatch(supervisor)
+
+    def check() -> None:
+        interrupts.check()
+        watch.check()
+
+    _await_servers(servers, check)
     say("making the tables ...")
     upgrade_database(database_url)
     say(f"starting {', '.join(program.name for program in work)} ...")
     supervisor.start_work()
     nodes = [program.node for program in work if program.node]
     flower_url = f"http://127.0.0.1:{flower_port}" if flower_port else None
-    wait_until_healthy(app, nodes, flower_url, supervisor.states, watch.check)
-    system = System(
+    wait_until_healthy(app, nodes, flower_url, supervisor.states, check)
+    return System(
         database_url,
         broker_url,
         flower_url,
@@ -133,8 +139,6 @@ def _start(
         nodes,
         [plan.name for plan in servers],
     )
-    home.record(system)
-    return system
 
 
 def upgrade_database(database_url: str, engine_only: bool = False) -> None:
@@ -161,12 +165,12 @@ def _server(plan: embedded.Plan) -> Program:
     return Program(plan.name, plan.argv, plan.log, stop_signal=name, user=plan.user, server=True)
 
 
-def _await_servers(servers: list[embedded.Plan], watch: StartWatch) -> None:
+def _await_servers(servers: list[embedded.Plan], check: Callable[[], None]) -> None:
     answers = {"postgres": postgres_answers, "valkey": valkey_answers}
     for plan in servers:
         deadline = time.monotonic() + embedded.START_TIMEOUT
         while not answers[plan.name](plan.url):
-            watch.check()
+            check()
             if time.monotonic() > deadline:
                 raise ConfigurationError(
                     f"{plan.name} does not answer: {embedded.last_line(plan.log)} (see {plan.log})"
@@ -180,9 +184,3 @@ def _flower_port(options: Options) -> int | None:
     if not options.flower:
         return None
     return require_free_port(options.flower_port, "Flower") if options.flower_port else free_port()
-
-
-def _terminate_like_interrupt() -> None:
-    # SIGTERM in the middle of `up` leaves as little behind as Ctrl-C.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
