@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import Celery
 from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
 
 from agent.core import Agent
 from agent.settings import AgentSettings
 from sagas.jobs.types import AssignmentId, JobId
+
+logger = logging.getLogger(__name__)
+
+
+class PatientConsumer(Consumer):
+    """Waits for the broker for ever, at most two seconds between two tries (Celery: up to thirty)."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """The connection, once there is one; a wish to stop ends the waiting."""
+
+        def note(error: Exception, interval: float) -> None:
+            logger.warning("no broker (next try in %.1f s): %s", interval, error)
+
+        conn.ensure_connection(note, None, 0.5, 0.5, 2, callback=maybe_shutdown)
+        return conn
 
 
 def make_app(settings: AgentSettings) -> Celery:
@@ -22,6 +40,7 @@ def make_app(settings: AgentSettings) -> Celery:
         task_ignore_result=True,
         task_default_queue=queue,
         worker_prefetch_multiplier=1,
+        worker_consumer=PatientConsumer,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,

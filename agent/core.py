@@ -86,13 +86,12 @@ class Agent:
             self._sender.post(Message("jobs.result", result))
 
     def _begin(self, assignment_id: AssignmentId, start: dict[str, Any], data: dict[str, Any]) -> None:
+        directory = self._store.directory(assignment_id)
         try:
-            command = JobCommand.from_json(data)
-        except ValueError as error:
+            command, spool = JobCommand.from_json(data), LogSpool(directory)
+        except (ValueError, OSError) as error:
             self._end(assignment_id, self._result(assignment_id, start, Ending(JobOutcome.FAILED, error=str(error)), 0))
             return
-        directory = self._store.directory(assignment_id)
-        spool = LogSpool(directory)
         execution = Execution(assignment_id, command, directory, spool, self._env)
         self._sender.follow(spool, {"assignment_id": str(assignment_id), "job_id": start["job_id"]})
         thread = threading.Thread(
@@ -108,8 +107,10 @@ class Agent:
         except Exception as error:  # whatever it is, an accepted assignment must have a result
             logger.exception("assignment %s", assignment_id)
             ending = Ending(JobOutcome.FAILED, error=f"agent: {type(error).__name__}: {error}")
+        execution.spool.end()
+        result = self._result(assignment_id, start, ending, execution.spool.last_seq)
         self._sender.complete(execution.spool)
-        self._end(assignment_id, self._result(assignment_id, start, ending, execution.spool.last_seq))
+        self._end(assignment_id, result)
 
     def _result(
         self, assignment_id: AssignmentId, start: dict[str, Any], ending: Ending, log_lines: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from agent.groups import ASSIGNMENT_VARIABLE, kill_all, signal_group
+from agent.groups import ASSIGNMENT_VARIABLE, group_record, kill_all, signal_group
 from agent.pump import LogPump
 from agent.spool import LogSpool
 from sagas.jobs.types import AssignmentId, JobCommand, JobOutcome
@@ -73,7 +72,7 @@ class Execution:
         except OSError as error:
             return self._not_started(error)
         assert process.stdout is not None and process.stderr is not None
-        group = {"pgid": process.pid, "sid": os.getsid(0)}
+        group = group_record(process.pid)
         pump = LogPump(process.stdout, process.stderr, self.spool)
         pump.start()
         threading.Thread(target=lambda: self._events.put(process.wait()), name="waiter", daemon=True).start()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,6 +14,18 @@ import psutil
 from sagas.jobs.types import AssignmentId
 
 ASSIGNMENT_VARIABLE = "HODEI_ASSIGNMENT_ID"
+
+
+def group_record(pgid: int) -> dict[str, Any]:
+    """What names a process group of this session beyond the life of the agent, and of this host's present run."""
+    return {"pgid": pgid, "sid": os.getsid(0), "boot": _boot()}
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
 
 
 def signal_group(pgid: int, number: signal.Signals) -> None:
@@ -25,6 +38,8 @@ def processes_of(assignment_id: AssignmentId, record: dict[str, Any] | None = No
     """What is alive of an assignment: its group and session as recorded, and all that carry its id in their
     environment, which finds those too that went into a session of their own or were never recorded.
     """
+    if record is not None and record["boot"] != _boot():
+        record = None  # other processes have those numbers now
     return [process for process in psutil.process_iter() if _belongs(process, assignment_id, record)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Celery
 
-from agent.spool import LogSpool
+from agent.spool import MAX_BATCH, LogSpool
 
 logger = logging.getLogger(__name__)
 
@@ -119,10 +119,11 @@ class Sender(threading.Thread):
             return list(self._logs)
 
     def _pause(self) -> float:
-        if self._outbox:
+        logs = self._snapshot()
+        if self._outbox or any(log.spool.backlog() > MAX_BATCH // 2 for log in logs):
             return 0
         until_beat = max(0.0, self._next_beat - time.monotonic())
-        return min(LOG_EVERY, until_beat) if self._snapshot() else until_beat
+        return min(LOG_EVERY, until_beat) if logs else until_beat
 
     def _is_done(self) -> bool:
         return not self._outbox and not self._snapshot()

@@ -49,11 +49,20 @@ class LogSpool:
         """Queue records. Never blocks on the broker, never raises: what cannot be kept is counted as dropped."""
         with self._lock:
             if self._dropped and self._has_room():
-                note = f"[{self._dropped} characters of output dropped: they could not be kept until sent]\n"
-                if self._write("stderr", [note]):
-                    self._dropped = 0
+                self._note_dropped()
             if self._dropped or not self._has_room() or not self._write(stream, texts):
                 self._dropped += sum(len(text) for text in texts)
+
+    def end(self) -> None:
+        """Nothing more will come; say what is missing, if anything is."""
+        with self._lock:
+            if self._dropped:
+                self._note_dropped()
+
+    def _note_dropped(self) -> None:
+        note = f"[{self._dropped} characters of output dropped: they could not be kept until sent]\n"
+        if self._write("stderr", [note]):
+            self._dropped = 0
 
     def _has_room(self) -> bool:
         return self._size - self._read_at <= self._max_backlog
@@ -88,10 +97,10 @@ class LogSpool:
                 os.ftruncate(self._file, 0)
                 self._read_at = self._size = 0
 
-    def is_empty(self) -> bool:
-        """True if all records were sent."""
+    def backlog(self) -> int:
+        """The bytes that wait."""
         with self._lock:
-            return self._read_at >= self._size
+            return self._size - self._read_at
 
     def close(self) -> None:
         """Close the file; what was not sent stays in it."""

@@ -165,10 +165,11 @@ def test_the_agent_starts_without_a_broker_and_waits_for_it(
     agent = platform.start_agent()
     log = platform.home / "agent.log"
     wait_for(lambda: log.exists() and "cannot send" in log.read_text(), 20)
+    wait_for(lambda: "no broker (next try in 2.0 s)" in log.read_text(), 20)  # its longest pause
     assert agent.running()
     broker_server.start()
-    assert platform.wait("workers.register")
-    assert platform.wait("jobs.result", platform.run_job(["true"]), timeout=40)["outcome"] == "succeeded"
+    assert platform.wait("workers.register", timeout=10)
+    assert platform.wait("jobs.result", platform.run_job(["true"]), timeout=10)["outcome"] == "succeeded"
 
 
 def test_sigterm_ends_an_agent_without_a_broker(
