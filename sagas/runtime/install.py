@@ -58,7 +58,9 @@ def install(
 
 def user_queues(app: Celery) -> list[str]:
     """Queues that the loaded definitions name beyond the engine's own, but for those that depend on a payload."""
-    named = {queue for saga in engine_of(app).registry for step in saga.steps for queue in (step.queue, step.undo_queue)}
+    named = {
+        queue for saga in engine_of(app).registry for step in saga.steps for queue in (step.queue, step.undo_queue)
+    }
     return sorted(queue for queue in named if queue not in ENGINE_QUEUES and "{" not in queue)
 
 

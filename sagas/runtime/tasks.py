@@ -39,7 +39,10 @@ def register_step_tasks(app: Celery, engine: Engine, sagas: list[Saga]) -> None:
 
 
 def _widen(
-    limits: dict[tuple[str, str, bool], tuple[float, str | None]], key: tuple[str, str, bool], limit: float, rate: str | None
+    limits: dict[tuple[str, str, bool], tuple[float, str | None]],
+    key: tuple[str, str, bool],
+    limit: float,
+    rate: str | None,
 ) -> None:
     known = limits.get(key, (0.0, None))
     limits[key] = (max(limit, known[0]), rate or known[1])
@@ -83,9 +86,7 @@ def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, reque
         elif error is None or report.phase == "undo" or report.next != "undo":
             # Where a step fails for good it raises below, and its link_error starts the compensations.
             pause = report.outcome.retry_in if report.next == "again" else None
-            publish_route(
-                engine.app, saga_id, report.saga_type, report.route, undo=report.undo, countdown=pause
-            )
+            publish_route(engine.app, saga_id, report.saga_type, report.route, undo=report.undo, countdown=pause)
     if error is None:
         return
     if report.next in ("again", "wait"):
@@ -111,6 +112,8 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
         "retry_backoff": True,
         "retry_backoff_max": 10,
         "max_retries": None,
+        # A refusal is an answer, not a fault of the worker's: it is logged in one line.
+        "throws": (HodeiError,),
     }
     quiet: dict[str, Any] = {"shared": False, "ignore_result": True}
 

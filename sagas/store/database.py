@@ -20,7 +20,9 @@ def connect_engine(url: str, *, schema: str | None = None, pool_size: int = 5) -
     try:
         parsed = sa.make_url(normal)
     except sa.exc.ArgumentError:
-        raise ConfigurationError("the database URL cannot be read; use postgresql://user:password@host:port/name") from None
+        raise ConfigurationError(
+            "the database URL cannot be read; use postgresql://user:password@host:port/name"
+        ) from None
     arguments: dict[str, Any] = {
         "connect_timeout": 5,
         "keepalives": 1,

@@ -76,15 +76,15 @@ class SagaRepository:
             **values,
         )
         with self._engine.begin() as connection:
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["saga_id", "step_order"], set_=values)
-            )
+            connection.execute(statement.on_conflict_do_update(index_elements=["saga_id", "step_order"], set_=values))
 
     def find_step_by_id(self, step_id: SagaStepId | UUID | str) -> SagaStepData | None:
         with self._engine.connect() as connection:
-            row = connection.execute(
-                sa.select(saga_steps).where(saga_steps.c.step_id == UUID(str(step_id)))
-            ).mappings().first()
+            row = (
+                connection.execute(sa.select(saga_steps).where(saga_steps.c.step_id == UUID(str(step_id))))
+                .mappings()
+                .first()
+            )
         return _step(row) if row else None
 
     def steps_of(self, saga_id: Id) -> list[SagaStepData]:

@@ -173,15 +173,15 @@ saga_events = Table(
     Column("occurred_at", _TIME, nullable=False),
     Column("published_at", _TIME),
     Index("idx_saga_events_stream", "stream", "event_id"),
-    Index(
-        "idx_saga_events_correlation", "correlation_id", postgresql_where=text("correlation_id IS NOT NULL")
-    ),
+    Index("idx_saga_events_correlation", "correlation_id", postgresql_where=text("correlation_id IS NOT NULL")),
 )
 
 engine_epoch = Table(
     "engine_epoch",
     metadata,
-    Column("one", Boolean, CheckConstraint("one", name="engine_epoch_one"), primary_key=True, server_default=text("true")),
+    Column(
+        "one", Boolean, CheckConstraint("one", name="engine_epoch_one"), primary_key=True, server_default=text("true")
+    ),
     Column("since", _TIME, nullable=False),
     prefixes=["UNLOGGED"],
 )

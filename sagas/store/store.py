@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from sagas.errors import IdempotencyKeyReused, InvalidPayload, StorageUnavailable, UnknownSaga
+from sagas.errors import ConfigurationError, IdempotencyKeyReused, InvalidPayload, StorageUnavailable, UnknownSaga
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
 from sagas.types import SagaId
@@ -24,9 +24,9 @@ from sagas.types import SagaId
 T = TypeVar("T")
 
 _REFUSALS: Mapping[str, type[Exception]] = {
-    "HS001": UnknownSaga,
-    "HS002": InvalidPayload,
-    "HS003": IdempotencyKeyReused,
+    "SG001": UnknownSaga,
+    "SG002": InvalidPayload,
+    "SG003": IdempotencyKeyReused,
 }
 START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -234,6 +234,10 @@ def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
                 value = cursor.fetchone()[0]
             finally:
                 cursor.close()
+        elif not (isinstance(session, _session_class()) or hasattr(session, "exec_driver_sql")):
+            raise ConfigurationError(
+                f"session={session!r}: an SQLAlchemy Session or Connection, or a DBAPI connection, is meant"
+            )
         else:
             connection = session.connection() if isinstance(session, _session_class()) else session
             value = connection.exec_driver_sql(sql, parameters).scalar_one()

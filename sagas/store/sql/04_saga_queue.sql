@@ -6,7 +6,7 @@ DECLARE
 BEGIN
     IF v_field IS NULL THEN RETURN p_queue; END IF;
     IF p_payload ->> v_field IS NULL THEN
-        RAISE EXCEPTION 'payload lacks %, which names the queue %', v_field, p_queue USING ERRCODE = 'HS002';
+        RAISE EXCEPTION 'payload lacks %, which names the queue %', v_field, p_queue USING ERRCODE = 'SG002';
     END IF;
     RETURN replace(p_queue, '{' || v_field || '}', p_payload ->> v_field);
 END $$;

@@ -1,6 +1,6 @@
 -- Start a saga, or find the one that has its key. p_published: the caller publishes the first message after its commit;
 -- otherwise reconcile does. Answers {"saga_id", "created", "state", "route"}.
--- Errors: HS001 unknown saga, HS002 bad payload or key, HS003 key or id used with another payload.
+-- Errors: SG001 unknown saga, SG002 bad payload or key, SG003 key or id used with another payload.
 CREATE OR REPLACE FUNCTION saga_start(
     p_type text, p_payload jsonb, p_key text, p_correlation text, p_actor text, p_saga uuid, p_metadata jsonb,
     p_version integer, p_published boolean
@@ -16,16 +16,16 @@ BEGIN
     WHERE name = p_type AND (p_version IS NULL OR version = p_version) ORDER BY version DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no saga % is defined in this database', quote_literal(coalesce(p_type, '')
-            || coalesce(' version ' || p_version, '')) USING ERRCODE = 'HS001',
+            || coalesce(' version ' || p_version, '')) USING ERRCODE = 'SG001',
             HINT = 'start a worker that loads it, or run: hodei db upgrade';
     END IF;
     IF p_payload IS NULL OR jsonb_typeof(p_payload) <> 'object' THEN
-        RAISE EXCEPTION 'the payload of saga % must be a JSON object', p_type USING ERRCODE = 'HS002';
+        RAISE EXCEPTION 'the payload of saga % must be a JSON object', p_type USING ERRCODE = 'SG002';
     ELSIF octet_length(p_payload::text) > d.max_payload THEN
         RAISE EXCEPTION 'the payload of saga % has % bytes, more than %', p_type, octet_length(p_payload::text),
-            d.max_payload USING ERRCODE = 'HS002';
+            d.max_payload USING ERRCODE = 'SG002';
     ELSIF p_key = '' OR length(p_key) > 255 THEN
-        RAISE EXCEPTION 'the idempotency key of saga % must have 1 to 255 characters', p_type USING ERRCODE = 'HS002';
+        RAISE EXCEPTION 'the idempotency key of saga % must have 1 to 255 characters', p_type USING ERRCODE = 'SG002';
     END IF;
     -- DO UPDATE, not DO NOTHING: the second caller waits for the first one's transaction and gets its row (R8).
     IF p_key IS NULL THEN
@@ -50,7 +50,7 @@ BEGIN
     IF NOT v_created THEN
         IF s.saga_type <> p_type OR s.context -> 'payload' <> p_payload THEN
             RAISE EXCEPTION 'saga % was started with % and another payload', s.saga_id,
-                coalesce('key ' || quote_literal(p_key), 'this id') USING ERRCODE = 'HS003';
+                coalesce('key ' || quote_literal(p_key), 'this id') USING ERRCODE = 'SG003';
         END IF;
         RETURN jsonb_build_object('saga_id', s.saga_id, 'created', false, 'state', s.state, 'route', '[]'::jsonb);
     END IF;

@@ -31,5 +31,5 @@ BEGIN
     RETURN jsonb_build_object('verdict', 'committed', 'next', v_next, 'route', CASE
         WHEN v_next = 'continue' AND NOT p_ride THEN saga_route(p_saga, false, t.step_order + 1)
         WHEN v_next = 'again' THEN saga_route(p_saga, t.phase = 'undo', t.step_order)
-        WHEN v_next = 'undo' AND NOT p_ride THEN saga_route(p_saga, true, 0) END);
+        WHEN v_next = 'undo' AND NOT (p_ride AND t.phase = 'undo') THEN saga_route(p_saga, true, 0) END);
 END $$;

@@ -5,6 +5,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     s saga_instances;
     t saga_steps;
+    v_next text;
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
     UPDATE saga_steps SET last_attempt_id = attempt_id, attempt_id = gen_random_uuid()
@@ -13,5 +14,11 @@ BEGIN
     IF NOT FOUND THEN RETURN 'gone'; END IF;
     PERFORM saga_note(s, 'AttemptLost', p_step, jsonb_build_object('attempt_id', p_attempt, 'node', t.claimed_by,
         'phase', t.phase, 'why', p_why));
-    RETURN saga_settle(s, t, 'unknown', NULL, jsonb_build_object('type', 'AttemptLost', 'message', p_why), 0);
+    v_next := saga_settle(s, t, 'unknown', NULL, jsonb_build_object('type', 'AttemptLost', 'message', p_why), 0);
+    IF v_next = 'again' THEN
+        -- The attempt that would have published its successor is the one that is lost.
+        UPDATE saga_steps SET published_at = NULL, look_at = not_before WHERE step_id = t.step_id;
+        PERFORM saga_rewake(p_saga);
+    END IF;
+    RETURN v_next;
 END $$;

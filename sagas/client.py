@@ -1,0 +1,245 @@
+"""Starting and watching sagas from any Python app: through the broker alone, or through the database.
+
+With a database the client calls the engine's SQL functions; without one it sends `sagas.start`, `sagas.status` and
+`sagas.cancel` and is answered over Celery's own reply queue. This is the one module at the top of `sagas` that uses
+Celery, and only when a client is made.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sagas.errors import BrokerUnavailable, ConfigurationError, InvalidPayload, SagaTimeout
+from sagas.results import SagaResult, SagaStatus, StepStatus
+from sagas.settings import load
+from sagas.types import SagaId, SagaState, StepState
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+class Line(Protocol):
+    """How a client reaches the engine: `sagas.runtime.direct` over SQL, or `_BrokerLine` over Celery."""
+
+    def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str: ...
+
+    def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]: ...
+
+    def cancel(self, saga_id: SagaId, reason: str, actor: str | None, timeout: float) -> str: ...
+
+
+class SagaClient:
+    """Starts sagas and finds them again.
+
+    Give `broker_url`, or the `app` that sends your tasks; `database_url` to read and write directly. `timeout` is how
+    long (seconds) a worker may take to answer, and `max_payload` (bytes) what is refused before it is sent.
+    """
+
+    def __init__(
+        self,
+        broker_url: str | None = None,
+        *,
+        app: Celery | None = None,
+        database_url: str | None = None,
+        timeout: float = 10.0,
+        max_payload: int | None = None,
+    ) -> None:
+        settings = load(max_payload=max_payload)
+        if broker_url is None and app is None:
+            broker_url = settings.require_broker()
+        if app is None:
+            from celery import Celery
+
+            app = Celery("hodei-client", broker=broker_url, set_as_current=False)
+            app.conf.update(accept_content=["json"], broker_connection_timeout=5, broker_connection_max_retries=0)
+        self.app = app
+        self.timeout = timeout
+        self._max_payload = settings.max_payload
+        self._line: Line = _direct_line(app, database_url) if database_url else _BrokerLine(app)
+
+    def start(
+        self,
+        saga_type: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        correlation_id: str | None = None,
+        actor: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        session: Any = None,
+        confirm: bool = True,
+    ) -> SagaHandle:
+        """Start a saga, or get the handle of the one that has this key.
+
+        Returns when the saga's row exists: from then on it reaches an end, whatever dies. With `session` (an SQLAlchemy
+        Session or Connection, or a DBAPI connection) it exists when the caller's transaction commits. `confirm=False`
+        does not wait for a worker's answer: the saga is lost if the message is. Raises InvalidPayload, UnknownSaga,
+        IdempotencyKeyReused before anything durable is written; SagaTimeout, BrokerUnavailable, StorageUnavailable.
+        """
+        saga_id = SagaId.new()
+        fields = {
+            "saga_type": str(saga_type),
+            "payload": check_json(payload if payload is not None else {}, self._max_payload),
+            "idempotency_key": _text("idempotency_key", idempotency_key),
+            "correlation_id": _text("correlation_id", correlation_id),
+            "actor": _text("actor", actor),
+            "metadata": dict(metadata or {}),
+            "saga_id": str(saga_id),
+        }
+        return SagaHandle(self, SagaId(self._line.start(fields, session, self.timeout, confirm)))
+
+    def handle(self, saga_id: SagaId | str) -> SagaHandle:
+        """The handle of a saga that was started elsewhere; nothing is asked yet."""
+        try:
+            return SagaHandle(self, SagaId(saga_id))
+        except ValueError:
+            raise InvalidPayload(f"{str(saga_id)!r} is no saga id (a UUID is meant)") from None
+
+
+class SagaHandle:
+    """One saga as its starter sees it."""
+
+    def __init__(self, client: SagaClient, saga_id: SagaId) -> None:
+        self._client = client
+        self.saga_id = saga_id
+
+    def status(self) -> SagaStatus:
+        """Where the saga stands now. Raises SagaNotFound."""
+        return self._client._line.look(self.saga_id, self._client.timeout)[0]
+
+    def result(self, timeout: float | None = None) -> SagaResult:
+        """Wait for the end, whichever of the four it is. `timeout` in seconds, None waits; SagaTimeout, SagaNotFound."""
+        until = None if timeout is None else time.monotonic() + timeout
+        pause = 0.02
+        while True:
+            status, result = self._client._line.look(self.saga_id, self._client.timeout)
+            if result is not None:
+                return result
+            if until is not None and time.monotonic() + pause > until:
+                raise SagaTimeout(f"saga {self.saga_id} is {status.state} after {timeout} s, at {status.current_step}")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+
+    def cancel(self, reason: str = "cancelled", actor: str | None = None) -> str:
+        """Ask the saga to go back. One word: cancelled, compensating, noted, past_pivot or terminal."""
+        return self._client._line.cancel(self.saga_id, reason, actor, self._client.timeout)
+
+    def __repr__(self) -> str:
+        return f"SagaHandle({str(self.saga_id)!r})"
+
+
+def check_json(payload: Any, limit: int) -> dict[str, Any]:
+    """The payload as it will be read back. Raises InvalidPayload for what is not a JSON object, or is too large."""
+    if not isinstance(payload, Mapping):
+        raise InvalidPayload(f"the payload is a {type(payload).__name__}; a JSON object (a dict) is meant")
+    try:
+        text = json.dumps(dict(payload), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidPayload(f"the payload is not JSON: {error}") from None
+    if len(text) > limit:
+        raise InvalidPayload(f"the payload has {len(text)} bytes, more than {limit}; store it and pass its address")
+    if "\\u0000" in text:
+        raise InvalidPayload("the payload has a NUL character, which PostgreSQL cannot store")
+    read: dict[str, Any] = json.loads(text)
+    if read.keys() != payload.keys():
+        raise InvalidPayload("the payload has keys that are not strings")
+    return read
+
+
+def _text(name: str, value: str | None) -> str | None:
+    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 255 or "\x00" in value):
+        raise InvalidPayload(f"{name} is {value!r}; a text of 1 to 255 characters is meant")
+    return value
+
+
+def _direct_line(app: Celery, database_url: str) -> Line:
+    try:
+        from importlib import import_module
+
+        line: Line = import_module("sagas.runtime.direct").DirectLine(app, database_url)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"a client with database_url needs the extra hodei-sagas[server] ({error.name} is missing)"
+        ) from None
+    return line
+
+
+class _BrokerLine:
+    """Asks the control workers. The reply queue is this app's own, whatever result backend `app` has."""
+
+    def __init__(self, app: Celery) -> None:
+        from celery import Celery
+
+        self._app = app
+        self._asker = Celery(
+            "hodei-asker",
+            broker=app.conf.broker_write_url or app.conf.broker_url,
+            backend="rpc://",
+            set_as_current=False,
+        )
+        self._asker.conf.update(
+            accept_content=["json"],
+            broker_transport_options=app.conf.broker_transport_options,
+            broker_use_ssl=app.conf.broker_use_ssl,
+            broker_connection_timeout=5,
+            result_persistent=False,
+        )
+
+    def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
+        if session is not None:
+            raise ConfigurationError("start(session=...) commits with your own rows: give the client database_url, too")
+        answer = self._ask("sagas.start", fields, timeout, wait=confirm)
+        return str(answer["saga_id"] if confirm else fields["saga_id"])
+
+    def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
+        answer = self._ask("sagas.status", {"saga_id": str(saga_id)}, timeout)
+        return status_from(answer["status"]), result_from(answer["result"])
+
+    def cancel(self, saga_id: SagaId, reason: str, actor: str | None, timeout: float) -> str:
+        return str(self._ask("sagas.cancel", {"saga_id": str(saga_id), "reason": reason, "actor": actor}, timeout))
+
+    def _ask(self, task: str, kwargs: dict[str, Any], timeout: float, *, wait: bool = True) -> Any:
+        from celery.exceptions import TimeoutError as NoAnswer
+        from kombu.exceptions import OperationalError
+
+        options: dict[str, Any] = {"queue": "control", "retry_policy": {"max_retries": 2, "interval_step": 0.2}}
+        try:
+            sent = self._asker.send_task(task, kwargs=kwargs, ignore_result=not wait, **options)
+            return sent.get(timeout=timeout) if wait else None
+        except NoAnswer:
+            raise SagaTimeout(
+                f"no worker answered {task} within {timeout} s; is one running on queue control?"
+            ) from None
+        except (OperationalError, ConnectionError) as error:
+            raise BrokerUnavailable(f"the broker does not answer: {error}") from None
+
+
+def status_from(data: Mapping[str, Any]) -> SagaStatus:
+    """A SagaStatus that travelled as JSON."""
+    return SagaStatus(
+        state=SagaState(data["state"]),
+        current_step=data["current_step"],
+        steps=tuple(
+            StepStatus(step["name"], StepState(step["state"]), step["attempt"], step["error"]) for step in data["steps"]
+        ),
+        error=data["error"],
+        saga_id=SagaId(data["saga_id"]),
+        saga_type=data["saga_type"],
+    )
+
+
+def result_from(data: Mapping[str, Any] | None) -> SagaResult | None:
+    """A SagaResult that travelled as JSON."""
+    if data is None:
+        return None
+    return SagaResult(
+        saga_id=SagaId(data["saga_id"]),
+        outcome=SagaState(data["outcome"]),
+        steps_executed=data["steps_executed"],
+        compensations_executed=data["compensations_executed"],
+        outputs=data["outputs"],
+        error=data["error"],
+    )

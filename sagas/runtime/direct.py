@@ -1,0 +1,46 @@
+"""A client's line to the engine over SQL: the same functions that the workers call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from sagas.errors import ConfigurationError
+from sagas.results import SagaResult, SagaStatus
+from sagas.runtime.engine import Engine, engine_of
+from sagas.runtime.publish import publish_route
+from sagas.runtime.tasks import cancel_saga, check_payload
+from sagas.settings import load
+from sagas.store.store import StartRequest
+from sagas.types import SagaId
+
+
+class DirectLine:
+    """Reads and writes PostgreSQL itself; the broker only gets the first message."""
+
+    def __init__(self, app: Celery, database_url: str) -> None:
+        settings = load(database_url=database_url)
+        try:
+            # In an app that has sagas installed, its definitions check payloads before anything is written.
+            registry = engine_of(app).registry
+            self._engine = Engine(app, settings, registry)
+        except ConfigurationError:
+            self._engine = Engine(app, settings)
+
+    def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
+        check_payload(self._engine, fields["saga_type"], fields["payload"])
+        request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
+        answer = self._engine.store.start(request, session=session)
+        if session is None:
+            publish_route(self._engine.app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
+        return str(answer["saga_id"])
+
+    def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
+        repository = self._engine.repository
+        # The result first: a saga that ends in between shows its end in the status, never the reverse.
+        result = repository.result(saga_id)
+        return repository.status(saga_id), result
+
+    def cancel(self, saga_id: SagaId, reason: str, actor: str | None, timeout: float) -> str:
+        return cancel_saga(self._engine, saga_id, reason, actor)
