@@ -111,7 +111,7 @@ class SagaHandle:
         return self._client._line.look(self.saga_id, self._client.timeout)[0]
 
     def result(self, timeout: float | None = None) -> SagaResult:
-        """Wait for the end, whichever of the four it is. `timeout` in seconds, None waits; SagaTimeout, SagaNotFound."""
+        """Wait for the end, whichever of the four it is; `timeout` in seconds. Raises SagaTimeout, SagaNotFound."""
         until = None if timeout is None else time.monotonic() + timeout
         pause = 0.02
         while True:

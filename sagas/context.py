@@ -17,7 +17,7 @@ P = TypeVar("P")
 
 
 class Outputs(Mapping[str, Any]):
-    """Outputs of the completed steps by name; what did not ride with the claim is fetched when it is first asked for."""
+    """Outputs of the completed steps by name; what did not ride with the claim is fetched when first asked for."""
 
     def __init__(self, known: Mapping[str, Any] | None, load: Callable[[], Mapping[str, Any]] | None = None) -> None:
         self._known = known

@@ -34,11 +34,11 @@ class RetryPolicy:
         """Seconds to wait after attempt number `attempt` (1, 2, ...) has failed."""
         # The exponent is capped: a float overflows long before anybody waits that long.
         pause = min(self.max_backoff, self.backoff * self.factor ** min(attempt - 1, 64))
-        return pause * (1 + random.uniform(-self.jitter, self.jitter))
+        return pause * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 - spreads load, guards nothing
 
     def gives_up_on(self, error: BaseException) -> bool:
         """Whether this exception ends the attempts at once."""
-        if isinstance(error, PermanentError) or isinstance(error, self.give_up_on):
+        if isinstance(error, (PermanentError, *self.give_up_on)):
             return True
         return bool(self.retry_on) and not isinstance(error, self.retry_on)
 

@@ -11,7 +11,7 @@ from sagas.types import SagaId
 
 
 class SagaOrchestrator(Protocol):
-    """Runs sagas and records events. `sagas.runtime.orchestrator` is the real one, `sagas.testing` has a recording double."""
+    """Runs sagas and records events; `sagas.runtime.orchestrator` is the real one."""
 
     def execute_saga(
         self,

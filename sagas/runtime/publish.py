@@ -1,4 +1,4 @@
-"""Messages: the chain of a few steps with its `link_error`, as names, ids and queues. Always a hint, never the record."""
+"""Messages: the chain of a few steps with its `link_error`. Names, ids and queues; a hint, never the record."""
 
 from __future__ import annotations
 

@@ -246,10 +246,10 @@ def _raised(step: Step, phase: str, policy: RetryPolicy, error: Exception, attem
     delay = policy.delay(attempt)
     if phase == "verify":
         return Outcome("failed", error=error, retry_in=delay)
-    if phase == "forward" and not step.is_idempotent and not isinstance(error, PermanentError):
-        # Only what the author has named says that nothing happened; any other exception says nothing.
-        if not policy.retry_on or not isinstance(error, policy.retry_on):
-            return Outcome("unknown", error=error)
+    # Only what the author has named says that nothing happened; any other exception says nothing.
+    told = isinstance(error, (PermanentError, *policy.retry_on))
+    if phase == "forward" and not step.is_idempotent and not told:
+        return Outcome("unknown", error=error)
     return Outcome("failed", error=error, retry_in=None if policy.gives_up_on(error) else delay)
 
 

@@ -151,7 +151,7 @@ def error_text(error: Mapping[str, Any] | None) -> str | None:
     return ": ".join(part for part in (error.get("type"), error.get("message")) if part)
 
 
-def _instance(row: Mapping[str, Any]) -> SagaInstance:
+def _instance(row: Any) -> SagaInstance:
     return SagaInstance(
         saga_id=SagaId(row["saga_id"]),
         saga_type=row["saga_type"],
@@ -171,7 +171,7 @@ def _instance(row: Mapping[str, Any]) -> SagaInstance:
     )
 
 
-def _step(row: Mapping[str, Any]) -> SagaStepData:
+def _step(row: Any) -> SagaStepData:
     return SagaStepData(
         step_id=SagaStepId(row["step_id"]),
         saga_id=SagaId(row["saga_id"]),
@@ -189,7 +189,7 @@ def _step(row: Mapping[str, Any]) -> SagaStepData:
     )
 
 
-def _event(row: Mapping[str, Any]) -> DomainEvent:
+def _event(row: Any) -> DomainEvent:
     return DomainEvent(
         event_type=row["event_type"],
         stream=row["stream"],

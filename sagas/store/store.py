@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg2
 import sqlalchemy as sa
@@ -85,16 +85,13 @@ class Store:
     def start(self, request: StartRequest, *, session: Any = None) -> dict[str, Any]:
         """`{"saga_id", "created", "state", "route"}`; with `session` in the caller's own transaction."""
         if session is not None:
-            return execute_on(session, START, request.parameters())
-        return self._call(START, request.parameters())
+            return dict(execute_on(session, START, request.parameters()))
+        return dict(self._call(START, request.parameters()))
 
     def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
         """`{"verdict": "granted", ...}` with what the step needs, or another verdict that says why not."""
-        return self._call(
-            CLAIM,
-            (str(saga_id), step, undo, str(attempt_id), by.node, by.host, by.pid, by.started, LEASE_MARGIN),
-            repeat=True,
-        )
+        parameters = (str(saga_id), step, undo, str(attempt_id), by.node, by.host, by.pid, by.started, LEASE_MARGIN)
+        return dict(self._call(CLAIM, parameters, repeat=True))
 
     def commit(
         self,
@@ -123,8 +120,8 @@ class Store:
             ride,
         )
         if session is not None:
-            return execute_on(session, COMMIT, parameters)
-        return self._call(COMMIT, parameters, repeat=True)
+            return dict(execute_on(session, COMMIT, parameters))
+        return dict(self._call(COMMIT, parameters, repeat=True))
 
     def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
         """False if the attempt is no longer the current one."""
@@ -138,19 +135,21 @@ class Store:
 
     def cancel(self, saga_id: SagaId, reason: str, actor: str | None) -> dict[str, Any]:
         """`{"verdict": cancelled | compensating | noted | past_pivot | terminal | unknown_saga, "publish": ...}`."""
-        return self._call("SELECT saga_cancel(%s, %s, %s)", (str(saga_id), reason, actor))
+        return dict(self._call("SELECT saga_cancel(%s, %s, %s)", (str(saga_id), reason, actor)))
 
     def hint(self, saga_id: SagaId) -> dict[str, Any] | None:
         """What is to be published for this saga now, if nobody has published it."""
-        return self._call("SELECT saga_hint(%s)", (str(saga_id),))
+        found = self._call("SELECT saga_hint(%s)", (str(saga_id),))
+        return dict(found) if found else None
 
     def reconcile(self, limit: int) -> list[dict[str, Any]] | None:
         """Move what is due; what is to be published. None while another reconcile runs."""
-        return self._call("SELECT saga_reconcile(%s, %s)", (limit, LEASE_MARGIN))
+        found = self._call("SELECT saga_reconcile(%s, %s)", (limit, LEASE_MARGIN))
+        return None if found is None else list(found)
 
     def waiting(self, queues: list[str]) -> dict[str, int]:
         """How many sagas wait for a message in each of these queues."""
-        return self._call("SELECT saga_waiting(%s)", (queues,))
+        return dict(self._call("SELECT saga_waiting(%s)", (queues,)))
 
     def live_claims_of(self, host: str) -> list[tuple[SagaId, str, uuid.UUID, int, float]]:
         """(saga, step, attempt id, pid, process start) of every live claim whose process is on this host."""
@@ -191,6 +190,8 @@ class Store:
         return int(self._call(EVENT, parameters))
 
     def _call(self, sql: str, parameters: tuple[Any, ...], *, repeat: bool = False) -> Any:
+        """The one value of a one-row answer; jsonb comes decoded."""
+
         def one(cursor: Any) -> Any:
             cursor.execute(sql, parameters)
             return cursor.fetchone()[0]
@@ -234,13 +235,8 @@ def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
                 value = cursor.fetchone()[0]
             finally:
                 cursor.close()
-        elif not (isinstance(session, _session_class()) or hasattr(session, "exec_driver_sql")):
-            raise ConfigurationError(
-                f"session={session!r}: an SQLAlchemy Session or Connection, or a DBAPI connection, is meant"
-            )
         else:
-            connection = session.connection() if isinstance(session, _session_class()) else session
-            value = connection.exec_driver_sql(sql, parameters).scalar_one()
+            value = _connection_of(session).exec_driver_sql(sql, parameters).scalar_one()
     except DBAPIError as error:
         if isinstance(error.orig, psycopg2.Error):
             raise translate(error.orig) from error
@@ -289,7 +285,11 @@ def _first_line(error: Any) -> str:
     return message[0].removeprefix("ERROR:").strip() if message else type(error).__name__
 
 
-def _session_class() -> type:
-    from sqlalchemy.orm import Session
-
-    return Session
+def _connection_of(session: Any) -> sa.Connection:
+    if hasattr(session, "exec_driver_sql"):
+        return cast("sa.Connection", session)
+    if callable(getattr(session, "connection", None)):
+        return cast("sa.Connection", session.connection())
+    raise ConfigurationError(
+        f"session={session!r}: an SQLAlchemy Session or Connection, or a DBAPI connection, is meant"
+    )
