@@ -6,7 +6,7 @@ from typing import Any
 
 
 def move_clock(connection: Any, seconds: float) -> None:
-    """From now on `saga_now()` is `seconds` ahead of the real time. `connection` is a DBAPI connection; it is committed."""
+    """From now on `saga_now()` is `seconds` ahead of the real time, on a DBAPI connection that is then committed."""
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE OR REPLACE FUNCTION saga_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
