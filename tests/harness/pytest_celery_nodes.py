@@ -2,6 +2,8 @@
 
 import os
 import signal as signals
+from contextlib import suppress
+from subprocess import TimeoutExpired
 from typing import Any
 
 import celery
@@ -24,6 +26,7 @@ class WorkerContainer:
     def __init__(self, process: WorkerProcess) -> None:
         self.process = process
         self.name = process.name
+        self._asked_to_stop = False
 
     @property
     def id(self) -> str:
@@ -45,14 +48,19 @@ class WorkerContainer:
         return self.process.log()
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
+        self._asked_to_stop = signal_number(signal) == signals.SIGTERM
         self.process.kill(signal_number(signal))
 
     def reload(self) -> None:
         """Nothing is cached: `status` and `logs` look each time."""
 
     def restart(self, timeout: float = 10) -> None:
+        if self._asked_to_stop:  # a second SIGTERM would turn the warm shutdown into a cold one
+            with suppress(TimeoutExpired):
+                self.process.wait(timeout)
         if self.process.running():
             self.process.stop(timeout)
+        self._asked_to_stop = False
         self.process.restart()
 
     def teardown(self) -> None:
