@@ -5,6 +5,7 @@ from models.providers import ProviderNotFound, Providers
 from models.records import Records, transaction
 from models.runs import Answer, Runs
 from models.saga import SagaRecord, StepRecord
+from models.sagas import Sagas
 from models.tables import Base, Job, JobLog, JobResult, Provider, Worker
 from models.workers import Workers
 
@@ -22,6 +23,7 @@ __all__ = [
     "Records",
     "Runs",
     "SagaRecord",
+    "Sagas",
     "StepRecord",
     "Worker",
     "Workers",

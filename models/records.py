@@ -13,6 +13,7 @@ from models.events import RecordsEvents
 from models.jobs import Jobs
 from models.providers import Providers
 from models.runs import Runs
+from models.sagas import Sagas
 from models.workers import Workers
 
 
@@ -37,6 +38,11 @@ class Records:
     def workers(self) -> Workers:
         """Workers."""
         return Workers(self.session, self.events)
+
+    @property
+    def sagas(self) -> Sagas:
+        """The engine's records, read."""
+        return Sagas(self.session)
 
     @property
     def providers(self) -> Providers:

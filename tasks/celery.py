@@ -58,7 +58,7 @@ def make_app(**options: Any) -> Celery:
 
 
 def use_broker(app: Celery, settings: Settings) -> None:
-    """The broker of HODEI_BROKER_URL. Without one a worker or a beat ends with one line; other commands may not need it."""
+    """The broker of HODEI_BROKER_URL. Without one a worker or a beat ends with one line."""
     if settings.broker_url:
         app.conf.broker_url = settings.broker_url
         if settings.broker_url.startswith(("redis", "sentinel", "valkey")):

@@ -1,0 +1,54 @@
+"""Following a job from the command line: its output as it comes, its end, its exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from models import Job
+from sagas.jobs.types import JobId, JobState
+from tasks.cli.access import records
+
+if TYPE_CHECKING:
+    from tasks.platform import Platform
+
+POLL = 0.2  # seconds
+LAST_WORDS = 10.0
+"""Seconds for which the rest of the output is waited for once the job has ended: it comes by a queue of its own."""
+EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.TIMED_OUT: 124, JobState.CANCELLED: 130}
+"""For a job without a code of its own; as a shell and `timeout` have them."""
+
+
+def follow(system: Platform, job_id: JobId, silent: bool = False) -> Job:
+    """Print the output as it comes (unless `silent`) and return the job when it has ended. Raises JobNotFound."""
+    printed, of, deadline = 0, None, None
+    while True:
+        with records(system) as opened:
+            job = opened.jobs.get(job_id)
+            if job.assignment_id != of:  # another try: its output begins anew
+                of, printed = job.assignment_id, 0
+            pieces = [] if of is None else list(opened.runs.output(job_id, of, after_line=printed))
+        for piece in pieces:
+            if not silent:
+                click.echo(piece.content, file=sys.stderr if piece.stream == "stderr" else sys.stdout, nl=False)
+            printed = piece.line_number
+        if job.finished_at is not None:
+            deadline = deadline or time.monotonic() + LAST_WORDS
+            if printed >= (job.log_lines or 0) or time.monotonic() > deadline:
+                _say_why(job)
+                return job
+        time.sleep(POLL)
+
+
+def _say_why(job: Job) -> None:
+    """The end of a job that did not end by itself."""
+    if job.state in (JobState.TIMED_OUT, JobState.CANCELLED) or (job.exit_code is None and job.error):
+        click.echo(f"hodei: job {job.job_id} {job.state}: {job.error or 'no reason given'}", err=True)
+
+
+def exit_code(job: Job) -> int:
+    """The job's own, or what its state means."""
+    return job.exit_code if job.exit_code is not None else EXIT_CODES[JobState(job.state)]

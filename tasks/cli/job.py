@@ -1,0 +1,156 @@
+"""`hodei job`: submit, list, show, logs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TextIO
+from uuid import UUID
+
+import click
+from click.exceptions import Exit
+
+from models import Job, Records
+from sagas.cli.report import show_table
+from sagas.jobs.types import JobCommand, JobId, JobState
+from tasks.cli.access import as_dict, platform, records, short, show_json
+from tasks.cli.follow import exit_code, follow
+
+FIELDS = (
+    *("job_id", "state", "command", "priority", "attempts", "max_attempts", "worker_id", "assignment_id"),
+    *("owner_saga_id", "provisioning_saga_id", "exit_code", "error", "log_lines"),
+    *("idempotency_key", "correlation_id", "actor", "created_at", "assigned_at", "started_at", "finished_at"),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+
+
+@click.group()
+def job() -> None:
+    """Submit jobs and read their state and output."""
+
+
+@job.command(options_metavar="[OPTIONS] --", short_help="Submit a command as a job.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--wait", is_flag=True, help="Wait for the end, print the output, exit with the job's own code.")
+@click.option(
+    "--env", "env", multiple=True, metavar="NAME=VALUE", help="Add to the command's environment (repeatable)."
+)
+@click.option("--cwd", help="Working directory on the worker.  [default: a fresh one]")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop the command after this time.")
+@click.option(
+    "--stdin", type=click.File("r", errors="strict"), metavar="FILE", help="Its standard input; - is our own."
+)
+@click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 is the first.")
+@click.option("--key", metavar="KEY", help="Submit once: the same key again gives the same job.")
+@json_option
+def submit(
+    command: tuple[str, ...],
+    wait: bool,
+    env: tuple[str, ...],
+    cwd: str | None,
+    timeout: float | None,
+    stdin: TextIO | None,
+    priority: int,
+    key: str | None,
+    as_json: bool,
+) -> None:
+    """Submit a command as a job: hodei job submit --wait -- sh -c 'echo hi'."""
+    from tasks.messages import submit_job
+
+    what = _command(command, env, cwd, timeout, stdin)
+    system = platform()
+    with records(system):
+        pass  # what is wrong with the database is told before anything is written
+    job_id = submit_job(system, what, priority=priority, idempotency_key=key, actor="cli")
+    if not wait:
+        show_json({"job_id": str(job_id)}) if as_json else click.echo(str(job_id))
+        return
+    try:
+        ended = follow(system, job_id, silent=as_json)
+    except KeyboardInterrupt:
+        click.echo(f"hodei: job {job_id} goes on; see: hodei job show {job_id}", err=True)
+        raise Exit(130) from None
+    if as_json:
+        show_json(as_dict(ended, *FIELDS))
+    raise Exit(exit_code(ended))
+
+
+def _command(
+    argv: tuple[str, ...], env: tuple[str, ...], cwd: str | None, timeout: float | None, stdin: TextIO | None
+) -> JobCommand:
+    """What the command line says; what it does not say is one line and exit code 2."""
+    try:
+        if not argv:
+            raise ValueError("no command; write it after two dashes: hodei job submit -- echo hi")
+        if wrong := [pair for pair in env if "=" not in pair]:
+            raise ValueError(f"--env {wrong[0]!r}: write NAME=VALUE")
+        pairs = dict(pair.split("=", 1) for pair in env)
+        return JobCommand(argv, pairs, cwd, stdin.read() if stdin else None, timeout)
+    except UnicodeDecodeError:
+        problem = "--stdin: is not text in UTF-8"
+    except ValueError as error:
+        problem = str(error)
+    click.echo(f"hodei: {problem}", err=True)
+    raise Exit(2)
+
+
+@job.command("list")
+@click.option("--state", "states", multiple=True, type=click.Choice(list(JobState), case_sensitive=False))
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@json_option
+def list_jobs(states: tuple[JobState, ...], limit: int, as_json: bool) -> None:
+    """List jobs, the latest first."""
+    with records() as opened:
+        jobs = opened.jobs.list([JobState(state) for state in states], limit)
+    if as_json:
+        show_json([as_dict(one, *FIELDS) for one in jobs])
+    else:
+        rows = [(str(j.job_id), j.state, _code(j), short(j.created_at), _line(j)) for j in jobs]
+        show_table(("JOB", "STATE", "EXIT", "SUBMITTED", "COMMAND"), rows)
+
+
+@job.command()
+@click.argument("job_id", type=click.UUID)
+@json_option
+def show(job_id: UUID, as_json: bool) -> None:
+    """Show one job."""
+    with records() as opened:
+        found = opened.jobs.get(JobId(job_id))
+    if as_json:
+        show_json(as_dict(found, *FIELDS))
+        return
+    told = {**as_dict(found, *FIELDS), "command": _line(found)}
+    show_table(("FIELD", "VALUE"), [(name, str(value)) for name, value in told.items() if value is not None])
+
+
+@job.command()
+@click.argument("job_id", type=click.UUID)
+@click.option("-f", "--follow", "following", is_flag=True, help="Go on until the job has ended.")
+@json_option
+def logs(job_id: UUID, following: bool, as_json: bool) -> None:
+    """Print the output of a job: its stdout to stdout, its stderr to stderr."""
+    if following and not as_json:
+        follow(platform(), JobId(job_id))
+        return
+    with records() as opened:
+        pieces = _pieces(opened, JobId(job_id))
+    if as_json:
+        show_json([{"line": line, "stream": stream, "content": content} for line, stream, content in pieces])
+        return
+    for _, stream, content in pieces:
+        target = sys.stderr if stream == "stderr" else sys.stdout
+        click.echo(content, file=target, nl=False)
+
+
+def _pieces(opened: Records, job_id: JobId) -> list[tuple[int, str, str]]:
+    found = opened.jobs.get(job_id)
+    return [(row.line_number, row.stream, row.content) for row in opened.runs.output(job_id, found.assignment_id)]
+
+
+def _code(found: Job) -> str:
+    return "-" if found.exit_code is None else str(found.exit_code)
+
+
+def _line(found: Job) -> str:
+    line = shlex.join(found.command["argv"]).replace("\n", "\\n")
+    return line if len(line) <= 60 else line[:57] + "..."
