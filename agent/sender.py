@@ -20,6 +20,9 @@ FIRST_DELAY, MAX_DELAY = 0.1, 1.0  # seconds between two tries while the broker 
 LOG_EVERY = 0.1  # seconds between two batches of one log that is not full
 
 
+UNSHOWN = ("records", "token")  # what Flower need not show of a message
+
+
 @dataclass(frozen=True)
 class Message:
     """A Celery task of the platform's, by name."""
@@ -105,9 +108,11 @@ class Sender(threading.Thread):
 
     def _send(self, message: Message) -> None:
         policy = {"max_retries": 1, "interval_start": 0, "interval_step": 0}  # renews a connection that broke
+        shown = {name: value for name, value in message.kwargs.items() if name not in UNSHOWN}
         self._app.send_task(
             message.name,
             kwargs=message.kwargs,
+            kwargsrepr=repr(shown),
             queue=message.queue,
             retry=True,
             retry_policy=policy,

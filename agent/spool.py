@@ -48,9 +48,9 @@ class LogSpool:
     def append(self, stream: str, texts: Sequence[str]) -> None:
         """Queue records. Never blocks on the broker, never raises: what cannot be kept is counted as dropped."""
         with self._lock:
-            if self._dropped and self._has_room():
+            if self._dropped and self.has_room():
                 self._note_dropped()
-            if self._dropped or not self._has_room() or not self._write(stream, texts):
+            if self._dropped or not self.has_room() or not self._write(stream, texts):
                 self._dropped += sum(len(text) for text in texts)
 
     def end(self) -> None:
@@ -64,7 +64,8 @@ class LogSpool:
         if self._write("stderr", [note]):
             self._dropped = 0
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
+        """False when more than the bound waits, so that what is appended now is dropped."""
         return self._size - self._read_at <= self._max_backlog
 
     def _write(self, stream: str, texts: Sequence[str]) -> bool:

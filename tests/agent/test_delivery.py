@@ -96,17 +96,19 @@ def test_an_agent_killed_in_mid_job_fails_the_job_after_its_restart(
     """Also when it died between starting the process and recording it."""
     script = "setsid sh -c 'echo $$; exec sleep 300' & echo $$; wait"
     assignment = platform.run_job(["sh", "-c", script])
-    pids = wait_for(lambda: platform.output(assignment, "stdout").split()[1:] and platform.records(assignment))
+    wait_for(lambda: len(platform.output(assignment, "stdout").split()) == 2)
+    job = [int(pid) for pid in platform.output(assignment, "stdout").split()]
     agent.kill_main(signal.SIGKILL)
-    job = [int(record[2]) for record in pids]
     assert all(map(alive, job))
+    records = platform.records(assignment)
     if not recorded:
         (platform.home / "assignments" / str(assignment) / "process.json").unlink()
     platform.forget()
     agent.restart()
     result = platform.wait("jobs.result", assignment)
     assert result["error"] == "agent restarted while the job was running"
-    assert (result["outcome"], result["exit_code"], result["log_lines"]) == ("failed", None, 2)
+    sent = records[-1][0]
+    assert (result["outcome"], result["exit_code"], result["log_lines"]) == ("failed", None, sent)
     assert not any(map(alive, job))
     assert platform.wait("workers.heartbeat")["assignments"] == []
 
