@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Celery, signals
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from sagas.definition import Saga
 from sagas.errors import ConfigurationError, HodeiError, StorageUnavailable
@@ -93,7 +93,12 @@ def _declare_queues(app: Celery, engine: Engine) -> None:
         own = [Queue(app.conf.task_default_queue)]
     names = {queue if isinstance(queue, str) else queue.name for queue in own}
     ours = [name for name in (*ENGINE_QUEUES, *user_queues(app)) if name not in names]
-    app.conf.task_queues = [*own, *(Queue(name) for name in ours)]
+    app.conf.task_queues = [*own, *(named_queue(name) for name in ours)]
+
+
+def named_queue(name: str) -> Queue:
+    """A queue with an exchange and a routing key of its own: never bound to the app's default ones."""
+    return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
 def _schedule(app: Celery, settings: Settings) -> None:

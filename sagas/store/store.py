@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sagas.errors import ConfigurationError, IdempotencyKeyReused, InvalidPayload, StorageUnavailable, UnknownSaga
@@ -91,7 +91,7 @@ class Store:
     def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
         """`{"verdict": "granted", ...}` with what the step needs, or another verdict that says why not."""
         parameters = (str(saga_id), step, undo, str(attempt_id), by.node, by.host, by.pid, by.started, LEASE_MARGIN)
-        return dict(self._call(CLAIM, parameters, repeat=True))
+        return dict(self._call(CLAIM, parameters))
 
     def commit(
         self,
@@ -121,7 +121,7 @@ class Store:
         )
         if session is not None:
             return dict(execute_on(session, COMMIT, parameters))
-        return dict(self._call(COMMIT, parameters, repeat=True))
+        return dict(self._call(COMMIT, parameters))
 
     def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
         """False if the attempt is no longer the current one."""
@@ -187,9 +187,9 @@ class Store:
         )
         if session is not None:
             return int(execute_on(session, EVENT, parameters))
-        return int(self._call(EVENT, parameters))
+        return int(self._call(EVENT, parameters, repeat=False))
 
-    def _call(self, sql: str, parameters: tuple[Any, ...], *, repeat: bool = False) -> Any:
+    def _call(self, sql: str, parameters: tuple[Any, ...], *, repeat: bool = True) -> Any:
         """The one value of a one-row answer; jsonb comes decoded."""
 
         def one(cursor: Any) -> Any:
@@ -201,7 +201,7 @@ class Store:
         except StorageUnavailable:
             if not repeat:
                 raise
-            # A stale pooled connection, or a lost reply: the attempt id makes the same question safe (R5).
+            # A stale pooled connection, or a lost reply: ids make the same question safe (R5).
             self._engine.dispose()
             return self._run(one)
 
@@ -213,16 +213,21 @@ class Store:
                 try:
                     return work(raw)
                 except psycopg2.Error as error:
-                    if raw.connection.closed or isinstance(error, psycopg2.OperationalError):
+                    if _is_trouble(raw.connection, error):
                         connection.invalidate()
-                    raise
+                        raise StorageUnavailable(f"PostgreSQL does not answer: {_first_line(error)}") from error
+                    raise translate(error) from error
                 finally:
                     raw.close()
-        except psycopg2.Error as error:
-            raise translate(error) from error
-        except (OperationalError, PoolTimeout) as error:
+        except (DBAPIError, PoolTimeout) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StorageUnavailable(f"PostgreSQL does not answer: {_first_line(cause)}") from error
+
+
+def _is_trouble(connection: Any, error: psycopg2.Error) -> bool:
+    """Whether the error is the connection's. A crash of PostgreSQL may come as a plain DatabaseError."""
+    away = psycopg2.OperationalError | psycopg2.InterfaceError
+    return error.pgcode not in _REFUSALS and (bool(connection.closed) or isinstance(error, away))
 
 
 def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
