@@ -1,4 +1,4 @@
-"""The process provider: one worker for one id, and nothing left of it, whoever dies at what moment."""
+"""The process provider creates: one worker for one id, whoever asks, and dies, at what moment."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from celery import Celery
 
 from providers.process import ProcessProvider
 from sagas.jobs.ports import ProviderError, WorkerProvider
-from sagas.jobs.types import AssignmentId, JobId, WorkerId
-from tests.harness.processes import Processes
-from tests.harness.system import MARK, alive
+from sagas.jobs.types import WorkerId
+from tests.harness.processes import Process, Processes
+from tests.harness.system import alive
 from tests.harness.wait import wait_for
 from tests.providers.conftest import SPEC
+from tests.providers.looking import agents, pid_file
 
 CREATOR = """
 import os, signal, sys
@@ -30,49 +30,14 @@ if kill_at != "never":
     setattr(provider, kill_at, lambda *args: os.kill(os.getpid(), signal.SIGKILL))
 print("created", provider.create_worker(WorkerId(worker_id), WorkerSpec("image", "server"), "token").reference)
 """
-STUBBORN = """trap '' TERM
-sh -c 'trap "" TERM; echo $$ >> pids; exec sleep 300' &
-env -i sh -c 'trap "" TERM; echo $$ >> pids; exec sleep 300' &
-setsid sh -c 'trap "" TERM; echo $$ >> pids; exec sleep 300' &
-wait"""
 
 
-@pytest.fixture
-def worker_id() -> WorkerId:
-    return WorkerId.new()
-
-
-def pid_file(tmp_path: Path, worker_id: WorkerId) -> Path:
-    return tmp_path / "hodei" / "agents" / str(worker_id) / "agent.pid"
-
-
-def agents(worker_id: WorkerId) -> list[int]:
-    """The pids of all agents of this worker, however they came to be."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("HODEI_WORKER_ID") == str(worker_id) and "agent" in process.cmdline():
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
-
-
-def create_elsewhere(processes: Processes, provider_home: Path, broker_url: str, worker_id: WorkerId, kill_at: str):
+def create_elsewhere(
+    processes: Processes, provider_home: Path, broker_url: str, worker_id: WorkerId, kill_at: str
+) -> Process:
     """Another process that creates the worker, and is killed when it calls the method named."""
-    command = [sys.executable, "-c", CREATOR, str(provider_home), broker_url, str(worker_id), kill_at]
+    command = [sys.executable, "-c", CREATOR, str(home), broker_url, str(worker_id), kill_at]
     return processes.start(f"creator-{len(processes.started)}", command)
-
-
-def start_job(provider: ProcessProvider, broker_url: str, worker_id: WorkerId, directory: Path) -> list[int]:
-    """Run the stubborn job on the worker; the pids of its children."""
-    command = {"argv": ["sh", "-c", STUBBORN], "cwd": str(directory)}
-    kwargs = {"assignment_id": str(AssignmentId.new()), "job_id": str(JobId.new()), "command": command}
-    with Celery("test", broker=broker_url, set_as_current=False) as app:
-        app.send_task("agent.run_job", kwargs=kwargs, queue=f"worker.{worker_id}")
-    pids = directory / "pids"
-    wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 3)
-    return [int(pid) for pid in pids.read_text().split()]
 
 
 def test_it_is_a_worker_provider(provider: ProcessProvider) -> None:
@@ -179,97 +144,7 @@ def test_the_creator_killed_while_it_launches_leaves_no_orphan(
     assert agents(worker_id) == []
 
 
-def test_destroying_leaves_nothing(
-    provider: ProcessProvider, worker_id: WorkerId, broker_url: str, tmp_path: Path
-) -> None:
-    """L13: also of its jobs, with children that ignore SIGTERM or went into sessions of their own."""
-    agent = int(provider.create_worker(worker_id, SPEC, "token").reference)
-    job = start_job(provider, broker_url, worker_id, tmp_path)
-    provider.destroy_worker(worker_id)
-    assert not any(map(alive, [agent, *job]))
-    assert not pid_file(tmp_path, worker_id).parent.exists()
-    assert provider.find_workers() == []
-    assert not provider.is_alive(worker_id)
-
-
-def test_destroying_a_dead_agent_kills_its_jobs(
-    provider: ProcessProvider, worker_id: WorkerId, broker_url: str, tmp_path: Path
-) -> None:
-    agent = int(provider.create_worker(worker_id, SPEC, "token").reference)
-    job = start_job(provider, broker_url, worker_id, tmp_path)
-    os.kill(agent, signal.SIGKILL)
-    wait_for(lambda: not provider.is_alive(worker_id))
-    assert [(found.worker_id, found.alive) for found in provider.find_workers()] == [(worker_id, False)]
-    assert all(map(alive, job))
-    provider.destroy_worker(worker_id)
-    assert not any(map(alive, job))
-
-
-def test_destroying_a_hung_agent(broker_url: str, worker_id: WorkerId, provider: ProcessProvider, tmp_path) -> None:
-    agent = int(provider.create_worker(worker_id, SPEC, "token").reference)
-    os.kill(agent, signal.SIGSTOP)
-    impatient = ProcessProvider(tmp_path / "hodei", broker_url, grace=0.2)
-    impatient.destroy_worker(worker_id)
-    assert not alive(agent)
-
-
-def test_destroying_what_is_not_there_is_fine(provider: ProcessProvider, worker_id: WorkerId) -> None:
-    provider.destroy_worker(worker_id)
-    provider.create_worker(worker_id, SPEC, "token")
-    provider.destroy_worker(worker_id)
-    provider.destroy_worker(worker_id)
-    assert agents(worker_id) == []
-
-
-def test_a_destroy_that_fails_says_so(
-    provider: ProcessProvider, worker_id: WorkerId, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """L14: nobody may believe that a worker is gone when it is not."""
-    provider.create_worker(worker_id, SPEC, "token")
-    monkeypatch.setattr(psutil.Process, "kill", lambda process: None)
-    monkeypatch.setattr(psutil.Process, "terminate", lambda process: None)
-    monkeypatch.setattr(ProcessProvider, "KILL_TIMEOUT", 0.1)
-    impatient = provider
-    monkeypatch.setattr(impatient, "_grace", 0.1)
-    with pytest.raises(ProviderError, match="cannot be killed: pids"):
-        impatient.destroy_worker(worker_id)
-    assert provider.is_alive(worker_id)
-    monkeypatch.undo()
-    provider.destroy_worker(worker_id)
-    assert agents(worker_id) == []
-
-
 def test_a_worker_that_cannot_be_started_says_so(broker_url: str, worker_id: WorkerId, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ProviderError, match="its agent cannot be started in"):
         ProcessProvider(tmp_path / "file", broker_url).create_worker(worker_id, SPEC, "token")
-
-
-def test_a_pid_that_was_given_to_somebody_else_is_not_the_agent(
-    provider: ProcessProvider, worker_id: WorkerId, processes: Processes, tmp_path: Path
-) -> None:
-    stranger = processes.start("stranger", ["sleep", "300"])
-    path = pid_file(tmp_path, worker_id)
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"pid": stranger.main_pid, "started": 1.0, "worker_id": str(worker_id)}))
-    assert not provider.is_alive(worker_id)
-    provider.destroy_worker(worker_id)
-    assert stranger.running()
-
-
-def test_workers_of_another_home_are_not_ours(
-    provider: ProcessProvider, worker_id: WorkerId, broker_url: str, tmp_path: Path
-) -> None:
-    provider.create_worker(worker_id, SPEC, "token")
-    other = ProcessProvider(tmp_path / "other", broker_url)
-    assert other.find_workers() == []
-    other.destroy_worker(worker_id)
-    assert provider.is_alive(worker_id)
-
-
-def test_no_zombie_is_left_under_the_creator(provider: ProcessProvider, worker_id: WorkerId) -> None:
-    provider.create_worker(worker_id, SPEC, "token")
-    provider.destroy_worker(worker_id)
-    children = psutil.Process().children()
-    assert [child for child in children if child.status() == psutil.STATUS_ZOMBIE] == []
-    assert MARK in os.environ
