@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ import sagas
 from sagas import HodeiError
 from sagas.jobs.execution import ExecutionSaga
 from sagas.jobs.ports import CommandSender, JobBoard, WorkerProvider, WorkerRegistry
-from sagas.jobs.provisioning import ProvisioningSaga
+from sagas.jobs.provisioning import REGISTER_TIMEOUT, ProvisioningSaga
 from sagas.settings import Settings
 from tasks.platform import Platform
 
@@ -31,18 +32,26 @@ def configuration() -> ModuleType:
     return module
 
 
-def make_app(**options: Any) -> Celery:
-    """A Celery app that carries the platform; `options` go to `sagas.install`."""
+def make_app(
+    ports: Mapping[type, Any] | None = None, register_timeout: float = REGISTER_TIMEOUT, **options: Any
+) -> Celery:
+    """A Celery app that carries the platform.
+
+    `ports` replaces adapters, `register_timeout` is what an agent has to come up (seconds), `options` go to
+    `sagas.install`.
+    """
     app = Celery("hodei", set_as_current=True)
     app.config_from_object(configuration())
     platform = Platform(app)
-    ports: dict[type, Any] = {
+    bound: dict[type, Any] = {
         WorkerProvider: platform.make_provider,
         WorkerRegistry: platform.make_registry,
         JobBoard: platform.make_board,
         CommandSender: platform.make_sender,
+        **(ports or {}),
     }
-    sagas.install(app, sagas=[ProvisioningSaga(), ExecutionSaga()], ports=ports, **options)
+    definitions = [ProvisioningSaga(register_timeout=register_timeout), ExecutionSaga()]
+    sagas.install(app, sagas=definitions, ports=bound, **options)
     platform.add_tasks()
     use_broker(app, platform.settings)
     app.conf.beat_schedule = {

@@ -28,6 +28,7 @@ TROUBLE = (OperationalError, InterfaceError, PoolTimeout, StorageUnavailable, OS
 def register(platform: Platform) -> None:
     """Make them tasks of the app: on the queue `control`, but for the log, which has its own."""
     options: dict[str, Any] = {
+        "shared": False,
         "acks_late": True,
         "ignore_result": True,
         "autoretry_for": TROUBLE,

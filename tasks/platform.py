@@ -11,6 +11,7 @@ from celery import Celery
 
 from models import Records, transaction
 from providers.process import ProcessProvider
+from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.types import WorkerSpec
 from sagas.runtime.engine import engine_of
 from sagas.settings import Settings
@@ -59,13 +60,18 @@ class Platform:
     def lifecycle(self) -> WorkerLifecycleManager:
         """Makes workers."""
         return WorkerLifecycleManager(
-            self.app, self.settings.require_database(), self.records, self.orchestrator, self.make_provider
+            self.app, self.settings.require_database(), self.records, self.orchestrator, self.provider
         )
 
     @cached_property
     def sender(self) -> CelerySender:
         """Messages to workers, and hints."""
         return CelerySender(self.app)
+
+    def provider(self) -> WorkerProvider:
+        """The provider that the sagas use in this process."""
+        provider: WorkerProvider = self.engine.ports[WorkerProvider]
+        return provider
 
     def records(self) -> AbstractContextManager[Records]:
         """A transaction with the verbs on the platform's rows."""

@@ -62,6 +62,7 @@ class CreateInfrastructureStep(JobStep):
     queue = PROVIDER_QUEUE
     timeout = 60.0
     retry = RetryPolicy(max_attempts=3, backoff=0.5)
+    compensation_retry = RetryPolicy(max_attempts=20, backoff=0.5, max_backoff=300)
 
     def __init__(self, provider: WorkerProvider | None = None) -> None:
         self._provider = provider

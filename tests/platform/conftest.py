@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection, Queue
 from sqlalchemy import Engine
 
 from models import Records, transaction
@@ -16,6 +16,7 @@ from sagas.store.database import connect_engine
 from sagas.store.store import Store
 from tasks.celery import make_app
 from tasks.platform import Platform, platform_of
+from tests.harness.processes import Processes
 
 SPEC = WorkerSpec("image:latest", "server:50051")
 ECHO = JobCommand(("echo", "hi"))
@@ -74,14 +75,46 @@ def records(database_url: str) -> Iterator[OpenRecords]:
 
 
 @pytest.fixture
-def platform(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Platform]:
-    """The platform in the test's own process, its definitions written; whoever needs workers asks for `system`."""
-    app = make_app(database_url=database_url, broker_url=broker_url, home=tmp_path / "hodei", worker_beat=0.5)
-    platform = platform_of(app)
-    platform.engine.register_definitions()
-    yield platform
-    platform.engine.sql.dispose()
-    app.close()
+def make_platform(database_url: str, broker_url: str, processes: Processes) -> Iterator[Callable[..., Platform]]:
+    """`make_platform(ports={...}, register_timeout=...)`: the platform in the test's own process, definitions written.
+
+    Its home is that of the processes which the test starts. `engine.orchestrator.drive(saga_id)` runs a saga here.
+    """
+    made: list[Platform] = []
+
+    def make(**options: Any) -> Platform:
+        home = processes.directory / "hodei"
+        given = {"database_url": database_url, "broker_url": broker_url, "home": home, "worker_beat": 0.5, **options}
+        made.append(platform_of(make_app(**given)))
+        made[-1].engine.register_definitions()
+        return made[-1]
+
+    yield make
+    for platform in made:
+        platform.engine.sql.dispose()
+        platform.app.close()
+
+
+@pytest.fixture
+def platform(make_platform: Callable[..., Platform]) -> Platform:
+    """The platform with its real ports; whoever needs workers starts them."""
+    return make_platform()
+
+
+@pytest.fixture
+def inbox(broker_url: str) -> Callable[[object], list[tuple[str, dict[str, Any]]]]:
+    """`inbox(worker_id)`: takes the messages to a worker from its queue: (verb, arguments)."""
+
+    def take(worker_id: object) -> list[tuple[str, dict[str, Any]]]:
+        taken = []
+        with Connection(broker_url) as connection, connection.channel() as channel:
+            queue = Queue(f"worker.{worker_id}", channel=channel)
+            queue.declare()
+            while (message := queue.get(no_ack=True)) is not None:
+                taken.append((message.headers["task"].removeprefix("agent."), message.decode()[1]))
+        return taken
+
+    return take
 
 
 @pytest.fixture
