@@ -139,6 +139,7 @@ class Lab:
 
     def connect(self, autocommit: bool = True) -> Any:
         connection = psycopg2.connect(libpq_url(self.url), cursor_factory=extras.RealDictCursor)
+        extras.register_uuid(conn_or_curs=connection)
         connection.autocommit = autocommit
         return connection
 

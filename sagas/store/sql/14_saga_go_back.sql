@@ -18,7 +18,9 @@ BEGIN
         UPDATE saga_instances SET state = 'IN_PROGRESS' WHERE saga_id = p_saga AND state = 'PENDING';
     END IF;
     IF s.pivot_passed THEN RETURN saga_fail(p_saga, 'forward', p_error); END IF;
-    UPDATE saga_steps SET look_at = NULL WHERE saga_id = p_saga AND look_at IS NOT NULL;
+    -- What a step waited for on its way forward does not hold up its undo.
+    UPDATE saga_steps SET look_at = NULL, not_before = NULL
+    WHERE saga_id = p_saga AND (look_at IS NOT NULL OR not_before IS NOT NULL);
     UPDATE saga_instances SET state = 'COMPENSATING', end_as = p_end_as, error = p_error, pivot_open = false,
         cancel_requested = NULL
     WHERE saga_id = p_saga AND state = 'IN_PROGRESS' RETURNING * INTO s;
