@@ -12,7 +12,7 @@ DECLARE
         AND v_due <= coalesce(t.waiting_since, v_now) + make_interval(secs => t.timeout_s);
     -- A transactional attempt that did not commit was rolled back: nothing of it is left.
     v_lost boolean := p_outcome = 'unknown' AND NOT t.transactional;
-    v_effect boolean := t.effect_possible OR v_lost OR p_outcome = 'bad_output' OR (t.compensate_on_failure AND NOT v_wait);
+    v_effect boolean := t.effect_possible OR v_lost OR p_outcome = 'bad_output' OR t.compensate_on_failure;
     v_unknown boolean := v_lost AND (NOT t.idempotent OR t.attempt >= t.max_attempts);
     v_retry boolean := v_wait OR (p_outcome IN ('failed', 'unknown') AND NOT v_unknown
         AND (p_retry_in IS NOT NULL OR p_outcome = 'unknown') AND t.attempt < t.max_attempts);
