@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sagas.errors import ConfigurationError
 from sagas.registry import Registry
@@ -53,6 +54,8 @@ class Engine:
     settings: Settings
     registry: Registry = field(default_factory=Registry)
     ports: Mapping[type, Any] = field(default_factory=lambda: Ports({}))
+    incarnation: UUID | None = None
+    """Of this worker: minted when its main process starts, inherited by its pool. None in other processes."""
 
     @cached_property
     def sql(self) -> sa.Engine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from sagas.definition import Saga
 from sagas.errors import ConfigurationError, HodeiError, StorageUnavailable
 from sagas.registry import Registry
 from sagas.runtime.engine import Engine, Ports, engine_of
+from sagas.runtime.nodes import Heartbeat
 from sagas.runtime.publish import COMPENSATIONS, CONTROL
 from sagas.runtime.tasks import register_engine_tasks, register_step_tasks
 from sagas.settings import Settings, load
@@ -122,6 +124,7 @@ class _Lifecycle:
         # Kept on the app: signals hold their receivers weakly.
         self._engine.app.hodei_lifecycle = self
         signals.worker_init.connect(self.on_start)
+        signals.worker_ready.connect(self.on_ready)
         signals.beat_init.connect(self.on_start)
         signals.worker_process_init.connect(self.on_fork)
 
@@ -129,6 +132,7 @@ class _Lifecycle:
         """Write the definitions; what only a person can mend ends the process with one line."""
         if getattr(sender, "app", self._engine.app) is not self._engine.app:
             return
+        self._engine.incarnation = uuid.uuid4()
         try:
             self._engine.register_definitions()
         except StorageUnavailable as error:
@@ -142,6 +146,13 @@ class _Lifecycle:
             # The pool's children are forked after this: they must find no open connection.
             if "sql" in self._engine.__dict__:
                 self._engine.sql.dispose()
+
+    def on_ready(self, sender: Any = None, **_: Any) -> None:
+        """The worker consumes: from now on its main process says that it is alive."""
+        if sender.app is not self._engine.app:
+            return
+        queues = sorted(queue.name for queue in sender.task_consumer.queues)
+        Heartbeat(self._engine, sender.hostname, queues).start()
 
     def _keep_trying(self) -> None:
         pause = threading.Event()

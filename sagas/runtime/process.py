@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import uuid
 from pathlib import Path
 
 from sagas.store.store import Claimant
@@ -39,11 +40,11 @@ def is_dead(pid: int, started: float) -> bool:
     return process_started(pid) != started
 
 
-def claimant(node: str | None = None) -> Claimant:
-    """This process as a claimant of steps."""
+def claimant(node: str | None = None, incarnation: uuid.UUID | None = None) -> Claimant:
+    """This process as a claimant of steps; `incarnation` is its worker's, None for a script."""
     pid = os.getpid()
     started = process_started(pid)
     name = node or f"script@{socket.gethostname()}"
     if host_id() is None or started is None:
-        return Claimant(name)
-    return Claimant(name, host_id(), pid, started)
+        return Claimant(name, incarnation=incarnation)
+    return Claimant(name, host_id(), pid, started, incarnation)

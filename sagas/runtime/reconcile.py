@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ class Reconciled:
 
 def reconcile(engine: Engine) -> Reconciled:
     """One tick: bounded, and harmless beside another one."""
-    taken_over = take_over_dead(engine)
+    taken_over = take_over_dead(engine) + take_over_silent(engine)
     looked_at = published = lost = 0
     for _ in range(MOST_BATCHES):
         found = engine.store.reconcile(BATCH)
@@ -47,7 +48,7 @@ def reconcile(engine: Engine) -> Reconciled:
         if len(found) < BATCH:
             break
     if taken_over or lost:
-        log.warning("reconcile: %d claims of dead processes taken over, %d lost messages sent again", taken_over, lost)
+        log.warning("reconcile: %d claims of the dead taken over, %d lost messages sent again", taken_over, lost)
     return Reconciled(looked_at, taken_over, published, lost)
 
 
@@ -69,6 +70,19 @@ def take_over_dead(engine: Engine, only: SagaId | None = None) -> int:
             if after != "gone":
                 count += 1
                 engine.publish(saga_id)
+    return count
+
+
+def take_over_silent(engine: Engine) -> int:
+    """Claims of nodes without a heartbeat: a machine that died, or hangs. How many."""
+    settings = engine.settings
+    count = 0
+    for claim in engine.store.silent_claims(settings.node_beat, settings.node_dead):
+        saga_id, attempt_id = SagaId(claim["saga_id"]), uuid.UUID(claim["attempt_id"])
+        why = f"node {claim['node']} is silent"
+        if engine.store.take_over(saga_id, claim["step"], attempt_id, why, early=True) != "gone":
+            count += 1
+            engine.publish(saga_id)
     return count
 
 

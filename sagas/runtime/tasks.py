@@ -67,7 +67,8 @@ def _register_step_task(
         node = self.request.hostname or f"celery@{socket.gethostname()}"
         ride = bool(self.request.chain)
         try:
-            report = engine.runner.run(SagaId(saga_id), step_name, undo=undo, by=claimant(node), ride=ride)
+            by = claimant(node, engine.incarnation)
+            report = engine.runner.run(SagaId(saga_id), step_name, undo=undo, by=by, ride=ride)
         except StorageUnavailable:
             self.request.chain = None
             raise

@@ -10,7 +10,9 @@ from sagas.errors import ConfigurationError
 from sagas.settings import normalise_database_url
 
 
-def connect_engine(url: str, *, schema: str | None = None, pool_size: int = 5) -> sa.Engine:
+def connect_engine(
+    url: str, *, schema: str | None = None, pool_size: int = 5, poolclass: type[sa.Pool] | None = None
+) -> sa.Engine:
     """A lazy engine: no connection is made before the first statement.
 
     The connection time-outs are seconds; a host that vanished is noticed by TCP keepalives after about 20 s (R21).
@@ -33,9 +35,10 @@ def connect_engine(url: str, *, schema: str | None = None, pool_size: int = 5) -
     }
     for key in parsed.query:
         arguments.pop(key, None)
-    engine = sa.create_engine(
-        parsed, pool_size=pool_size, max_overflow=5, pool_timeout=10, pool_pre_ping=False, connect_args=arguments
-    )
+    pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 5, "pool_timeout": 10}
+    if poolclass is not None:
+        pool = {"poolclass": poolclass}
+    engine = sa.create_engine(parsed, connect_args=arguments, **pool)
     if schema:
         _search(engine, schema)
     return engine

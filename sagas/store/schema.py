@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, UUID
 
 from sagas.types import TERMINAL, SagaState, StepState
 
@@ -128,6 +128,7 @@ saga_steps = Table(
     Column("attempt_id", UUID(as_uuid=True)),
     Column("last_attempt_id", UUID(as_uuid=True)),
     Column("claimed_by", Text),
+    Column("claim_node", UUID(as_uuid=True)),
     Column("claim_host", Text),
     Column("claim_pid", Integer),
     Column("claim_started", Double),
@@ -174,6 +175,28 @@ saga_events = Table(
     Column("published_at", _TIME),
     Index("idx_saga_events_stream", "stream", "event_id"),
     Index("idx_saga_events_correlation", "correlation_id", postgresql_where=text("correlation_id IS NOT NULL")),
+)
+
+celery_nodes = Table(
+    "celery_nodes",
+    metadata,
+    Column("incarnation", UUID(as_uuid=True), primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("host", Text),
+    Column("pid", Integer),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("started_at", _TIME, nullable=False),
+    Column("last_seen", _TIME, nullable=False),
+)
+
+engine_state = Table(
+    "engine_state",
+    metadata,
+    Column(
+        "one", Boolean, CheckConstraint("one", name="engine_state_one"), primary_key=True, server_default=text("true")
+    ),
+    Column("reconciled_at", _TIME, nullable=False),
+    Column("trust_from", _TIME, nullable=False),
 )
 
 engine_epoch = Table(

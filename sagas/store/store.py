@@ -29,7 +29,7 @@ _REFUSALS: Mapping[str, type[Exception]] = {
     "SG003": IdempotencyKeyReused,
 }
 START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
 
@@ -42,6 +42,8 @@ class Claimant:
     host: str | None = None
     pid: int | None = None
     started: float | None = None
+    incarnation: uuid.UUID | None = None
+    """The worker's main process, whose heartbeat speaks for this claim; None for a script."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Store:
 
     def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
         """`{"verdict": "granted", ...}` with what the step needs, or another verdict that says why not."""
-        parameters = (str(saga_id), step, undo, str(attempt_id), by.node, by.host, by.pid, by.started, LEASE_MARGIN)
+        node = str(by.incarnation) if by.incarnation else None
+        process = (by.node, by.host, by.pid, by.started, LEASE_MARGIN, node)
+        parameters = (str(saga_id), step, undo, str(attempt_id), *process)
         return dict(self._call(CLAIM, parameters))
 
     def commit(
@@ -129,9 +133,19 @@ class Store:
             self._call("SELECT saga_prepare_undo(%s, %s, %s, %s)", (str(saga_id), step, str(attempt_id), to_json(data)))
         )
 
-    def take_over(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, why: str) -> str:
-        """Write a live claim as lost; what comes next, or `gone` if it is no longer live."""
-        return str(self._call("SELECT saga_take_over(%s, %s, %s, %s)", (str(saga_id), step, str(attempt_id), why)))
+    def take_over(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, why: str, *, early: bool = False) -> str:
+        """Write a live claim as lost; what comes next, or `gone`. `early`: its node is silent, and may only be hung."""
+        parameters = (str(saga_id), step, str(attempt_id), why, early)
+        return str(self._call("SELECT saga_take_over(%s, %s, %s, %s, %s)", parameters))
+
+    def silent_claims(self, beat: float, dead: float) -> list[dict[str, Any]]:
+        """`{"saga_id", "step", "attempt_id", "node"}` of claims that may be taken over early (seconds)."""
+        return list(self._call("SELECT saga_silent(%s, %s)", (beat, dead)))
+
+    def node_beat(self, by: Claimant, queues: list[str]) -> None:
+        """The node of this claimant is alive and consumes these queues."""
+        parameters = (str(by.incarnation), by.node, by.host, by.pid, queues)
+        self._call("SELECT saga_node_beat(%s, %s, %s, %s, %s::text[])", parameters)
 
     def cancel(self, saga_id: SagaId, reason: str, actor: str | None) -> dict[str, Any]:
         """`{"verdict": cancelled | compensating | noted | past_pivot | terminal | unknown_saga, "publish": ...}`."""

@@ -21,14 +21,16 @@ VERSION_TABLE = "hodei_alembic_version"
 ENTRY_POINTS = (
     "start_saga(text, jsonb, text, text, text, uuid)",
     "saga_start(text, jsonb, text, text, text, uuid, jsonb, integer, boolean)",
-    "saga_claim(uuid, text, boolean, uuid, text, text, integer, double precision, double precision)",
+    "saga_claim(uuid, text, boolean, uuid, text, text, integer, double precision, double precision, uuid)",
     "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean)",
     "saga_prepare_undo(uuid, text, uuid, jsonb)",
-    "saga_take_over(uuid, text, uuid, text)",
+    "saga_take_over(uuid, text, uuid, text, boolean)",
     "saga_cancel(uuid, text, text)",
     "saga_hint(uuid)",
     "saga_reconcile(integer, double precision)",
     "saga_waiting(text[])",
+    "saga_node_beat(uuid, text, text, integer, text[])",
+    "saga_silent(double precision, double precision)",
     "saga_event(text, text, jsonb, uuid, text, text, text)",
 )
 
@@ -67,6 +69,8 @@ def alembic_config(connection: sa.Connection, schema: str | None, engine_only: b
 
 def install_functions(connection: sa.Connection) -> None:
     """(Re)create every SQL function in the connection's current schema. They hold the engine's rules, one a file."""
+    # Dropped first: a function whose arguments have changed would stay beside its successor. One transaction does both.
+    drop_functions(connection)
     raw = connection.connection.cursor()
     for file in _function_files():
         raw.execute(file.read_text())
@@ -78,9 +82,13 @@ def install_functions(connection: sa.Connection) -> None:
 
 def drop_functions(connection: sa.Connection) -> None:
     """Drop what `install_functions` made; the tables' row types are among their arguments."""
-    for file in reversed(_function_files()):
-        name = file.stem.split("_", 1)[1]
-        connection.execute(sa.text(f"DROP FUNCTION IF EXISTS {name} CASCADE"))
+    names = [file.stem.split("_", 1)[1] for file in _function_files()]
+    ours = sa.text(
+        "SELECT oid::regprocedure::text FROM pg_proc"
+        " WHERE pronamespace = current_schema()::regnamespace AND proname = ANY (:names)"
+    )
+    for signature in connection.execute(ours, {"names": names}).scalars().all():
+        connection.execute(sa.text(f"DROP FUNCTION {signature}"))
 
 
 def _function_files() -> list[Path]:

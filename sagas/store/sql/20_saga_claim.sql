@@ -2,7 +2,7 @@
 -- Answers {"verdict": "granted", ...context} or {"verdict": why not, ...}. Claims write no event (R13).
 CREATE OR REPLACE FUNCTION saga_claim(
     p_saga uuid, p_step text, p_undo boolean, p_attempt uuid, p_node text, p_host text, p_pid integer,
-    p_started double precision, p_margin double precision
+    p_started double precision, p_margin double precision, p_incarnation uuid DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -48,7 +48,7 @@ BEGIN
         attempt = attempt + (v_phase = 'forward')::integer,
         undo_attempt = undo_attempt + (v_phase = 'undo')::integer,
         verify_attempt = verify_attempt + (v_phase = 'verify')::integer,
-        attempt_id = p_attempt, claimed_by = p_node, claim_host = p_host, claim_pid = p_pid, claim_started = p_started,
+        attempt_id = p_attempt, claimed_by = p_node, claim_node = p_incarnation, claim_host = p_host, claim_pid = p_pid, claim_started = p_started,
         lease_until = v_now + make_interval(secs =>
             CASE v_phase WHEN 'undo' THEN undo_timeout_s ELSE timeout_s END + p_margin),
         not_before = NULL, look_at = NULL, published_at = NULL, republished = 0,

@@ -12,7 +12,7 @@ DECLARE
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
     FOR t IN SELECT * FROM saga_steps WHERE saga_id = p_saga AND lease_until <= v_now LOOP
-        PERFORM saga_take_over(p_saga, t.step_name, t.attempt_id, 'its lease ran out');
+        PERFORM saga_take_over(p_saga, t.step_name, t.attempt_id, 'its lease ran out', false);
     END LOOP;
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
     IF s.deadline <= v_now AND s.state IN ('PENDING', 'IN_PROGRESS') THEN

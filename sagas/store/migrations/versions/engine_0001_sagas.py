@@ -102,6 +102,7 @@ CREATE TABLE saga_steps (
     attempt_id uuid,
     last_attempt_id uuid,
     claimed_by text,
+    claim_node uuid,
     claim_host text,
     claim_pid integer,
     claim_started double precision,
@@ -152,6 +153,27 @@ CREATE TABLE saga_events (
 CREATE INDEX idx_saga_events_stream ON saga_events (stream, event_id);
 CREATE INDEX idx_saga_events_correlation ON saga_events (correlation_id) WHERE correlation_id IS NOT NULL;
 
+CREATE TABLE celery_nodes (
+    incarnation uuid PRIMARY KEY,
+    node text NOT NULL,
+    host text,
+    pid integer,
+    queues text[] NOT NULL,
+    started_at timestamptz NOT NULL,
+    last_seen timestamptz NOT NULL
+);
+COMMENT ON TABLE celery_nodes IS 'Main processes of Celery workers; one that starts again is another row';
+
+CREATE TABLE engine_state (
+    one boolean PRIMARY KEY DEFAULT true,
+    reconciled_at timestamptz NOT NULL,
+    trust_from timestamptz NOT NULL,
+    CONSTRAINT engine_state_one CHECK (one)
+);
+COMMENT ON COLUMN engine_state.trust_from IS
+    'Silence counts from here on: while reconcile itself did not see the database, nobody could be heard';
+INSERT INTO engine_state (reconciled_at, trust_from) VALUES (clock_timestamp(), clock_timestamp());
+
 CREATE UNLOGGED TABLE engine_epoch (
     one boolean PRIMARY KEY DEFAULT true,
     since timestamptz NOT NULL,
@@ -163,6 +185,8 @@ INSERT INTO engine_epoch (since) VALUES (clock_timestamp());
 
 DOWN = """
 DROP TABLE engine_epoch;
+DROP TABLE engine_state;
+DROP TABLE celery_nodes;
 DROP TABLE saga_events;
 DROP TABLE saga_steps;
 DROP TABLE saga_instances;
