@@ -32,9 +32,7 @@ print("created", provider.create_worker(WorkerId(worker_id), WorkerSpec("image",
 """
 
 
-def create_elsewhere(
-    processes: Processes, provider_home: Path, broker_url: str, worker_id: WorkerId, kill_at: str
-) -> Process:
+def create_elsewhere(processes: Processes, home: Path, broker_url: str, worker_id: WorkerId, kill_at: str) -> Process:
     """Another process that creates the worker, and is killed when it calls the method named."""
     command = [sys.executable, "-c", CREATOR, str(home), broker_url, str(worker_id), kill_at]
     return processes.start(f"creator-{len(processes.started)}", command)
