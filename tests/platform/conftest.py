@@ -15,8 +15,13 @@ from sagas.jobs.types import AssignmentId, JobCommand, JobId, ProviderId, Worker
 from sagas.store.database import connect_engine
 from sagas.store.store import Store
 from tasks.celery import make_app
+from tasks.messages import submit_job
 from tasks.platform import Platform, platform_of
+from tests.harness.celery_fixtures import StartBeat, StartWorker
+from tests.harness.celery_nodes import WorkerProcess
+from tests.harness.database import Query
 from tests.harness.processes import Processes
+from tests.platform.world import finished
 
 SPEC = WorkerSpec("image:latest", "server:50051")
 ECHO = JobCommand(("echo", "hi"))
@@ -131,3 +136,27 @@ def events(query) -> Callable[[str], list[str]]:
         return [row["event_type"] for row in found]
 
     return read
+
+
+@pytest.fixture
+def celery_environment(database_url: str, broker_url: str) -> dict[str, str]:
+    """Agents of tests beat faster."""
+    return {"HODEI_DATABASE_URL": database_url, "HODEI_BROKER_URL": broker_url, "HODEI_WORKER_BEAT": "0.5"}
+
+
+@pytest.fixture
+def system(platform: Platform, start_worker: StartWorker, start_beat: StartBeat) -> WorkerProcess:
+    """A plain `celery -A tasks worker` and `celery -A tasks beat`: a complete system. The worker."""
+    worker = start_worker("tasks", concurrency=3)
+    start_beat("tasks")
+    return worker
+
+
+@pytest.fixture
+def run(platform: Platform, query: Query) -> Callable[..., dict[str, Any]]:
+    """Submit a command and wait for the end of its job: its row."""
+
+    def submit_and_wait(*argv: str, **options: Any) -> dict[str, Any]:
+        return finished(query, submit_job(platform, JobCommand(argv, **options)))
+
+    return submit_and_wait

@@ -1,67 +1,15 @@
 """A job from its submission to its result, on real servers, workers and agents."""
 
 import os
-from collections.abc import Callable
 
-import psutil
 import pytest
 
 from sagas.jobs.types import JobCommand, JobId
 from tasks.messages import submit_job
 from tests.harness.wait import wait_for
+from tests.platform.world import agents, finished
 
 pytestmark = pytest.mark.slow
-LONG = 40.0
-
-
-@pytest.fixture
-def celery_environment(database_url: str, broker_url: str) -> dict[str, str]:
-    return {"HODEI_DATABASE_URL": database_url, "HODEI_BROKER_URL": broker_url, "HODEI_WORKER_BEAT": "0.5"}
-
-
-@pytest.fixture
-def system(platform, start_worker, start_beat) -> None:
-    """A plain `celery -A tasks worker` and `celery -A tasks beat`: a complete system."""
-    start_worker("tasks", concurrency=3)
-    start_beat("tasks")
-
-
-@pytest.fixture
-def run(platform, query) -> Callable[..., dict]:
-    """Submit a command and wait for the end of its job: its row."""
-
-    def submit_and_wait(*argv: str, **options) -> dict:
-        return finished(query, submit_job(platform, JobCommand(argv, **options)))
-
-    return submit_and_wait
-
-
-def finished(query, job_id: JobId, timeout: float = LONG) -> dict:
-    def ended() -> dict | None:
-        (row,) = query("SELECT * FROM jobs WHERE job_id = %s", str(job_id))
-        return row if row["finished_at"] else None
-
-    def story() -> str:
-        events = query("SELECT stream, event_type, step_name, payload FROM saga_events ORDER BY event_id")
-        return "\n".join(str(dict(event)) for event in events)
-
-    row = wait_for(ended, timeout, story)
-    assert row is not None
-    return row
-
-
-def agents(query) -> list[psutil.Process]:
-    """The living agents of this test's workers, from the process table."""
-    workers = {str(row["worker_id"]) for row in query("SELECT worker_id FROM workers")}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            env = process.environ()
-            if env.get("HODEI_WORKER_ID") in workers and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 def test_a_job_runs_on_a_worker_that_was_made_for_it(system, run, query) -> None:
@@ -95,3 +43,31 @@ def test_a_job_runs_on_a_worker_that_was_made_for_it(system, run, query) -> None
 def test_a_job_that_takes_too_long_is_stopped(system, run) -> None:
     row = run("sleep", "60", timeout=1.0)
     assert (row["state"], row["exit_code"], row["error"]) == ("TIMED_OUT", 143, "time limit of 1 s exceeded")
+
+
+def test_a_command_that_is_not_there_is_told_as_a_shell_tells_it(system, run) -> None:
+    row = run("no-such-program")
+    assert (row["state"], row["exit_code"], row["error"]) == ("FAILED", 127, "command not found: no-such-program")
+
+
+def test_a_message_that_comes_several_times_is_one_job_and_one_worker(system, platform, query) -> None:
+    """L7, L9: every message delivered several times; count the creations: one. Submitted with a broker alone."""
+    job_id = JobId.new()
+    for _ in range(4):
+        platform.app.send_task(
+            "jobs.submit", kwargs={"command": {"argv": ["true"]}}, task_id=str(job_id), queue="control"
+        )
+        platform.app.send_task("jobs.dispatch", queue="control")
+    wait_for(lambda: query("SELECT * FROM jobs"))
+    row = finished(query, job_id)
+    assert (row["state"], row["attempts"]) == ("SUCCEEDED", 1)
+    assert query.value("SELECT count(*) FROM jobs") == query.value("SELECT count(*) FROM workers") == 1
+    assert len(agents(query)) == 1
+
+
+def test_more_jobs_than_slots_are_all_run(system, platform, query) -> None:
+    wait_for(lambda: query("SELECT * FROM providers"))
+    query("UPDATE providers SET capacity = 2")
+    jobs = [submit_job(platform, JobCommand(("sh", "-c", f"echo {number}"))) for number in range(6)]
+    assert {finished(query, job_id)["state"] for job_id in jobs} == {"SUCCEEDED"}
+    assert query.value("SELECT count(*) FROM workers") == 2 == len(agents(query))
