@@ -241,3 +241,16 @@ def test_a_report_of_an_attempt_that_nobody_knows_is_an_effect(lab: Lab) -> None
     lab.advance(LEASE)
     run.undo("a")
     assert run.state == "CANCELLED"
+
+
+def test_an_older_attempt_is_not_the_answer_about_a_newer_one(lab: Lab) -> None:
+    """R19: attempt 2 is the unknown one, and attempt 1 reports: outstanding, the step stays UNKNOWN."""
+    run = lab.run(a=ASKED, b={})
+    old = run.lose("a")
+    run.do("a", outcome="not_done")
+    run.do("a", outcome="unknown")
+    assert run.step("a")["state"] == "UNKNOWN"
+
+    assert run.commit("a", old, output={"charge": 1})["verdict"] == "late"
+    assert run.step("a")["state"] == "UNKNOWN"
+    assert [entry["output"] for entry in run.row()["outstanding"]] == [{"charge": 1}]

@@ -51,6 +51,7 @@ BEGIN
         attempt_id = p_attempt, claimed_by = p_node, claim_node = p_incarnation, claim_host = p_host, claim_pid = p_pid, claim_started = p_started,
         lease_until = v_now + make_interval(secs =>
             CASE v_phase WHEN 'undo' THEN undo_timeout_s ELSE timeout_s END + p_margin),
+        last_attempt_id = CASE WHEN v_phase <> 'forward' THEN last_attempt_id END,
         not_before = NULL, look_at = NULL, published_at = NULL, republished = 0,
         started_at = coalesce(started_at, v_now)
     WHERE step_id = t.step_id RETURNING * INTO t;

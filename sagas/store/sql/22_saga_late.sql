@@ -1,5 +1,5 @@
 -- An attempt that was taken for lost reports after all (R19). It moves nothing forward; its effect is written down,
--- and undone if the saga went back.
+-- and undone if the saga went back. A late undo is no effect, and a late verify is refused (R14).
 CREATE OR REPLACE FUNCTION saga_late(
     s saga_instances, t saga_steps, p_attempt uuid, p_outcome text, p_output jsonb
 ) RETURNS jsonb
@@ -8,11 +8,12 @@ DECLARE
     v_entry jsonb := jsonb_build_object('step', t.step_name, 'attempt_id', p_attempt, 'output', p_output, 'late', true);
 BEGIN
     IF p_outcome <> 'done' OR EXISTS (SELECT FROM saga_events WHERE stream = 'saga:' || s.saga_id
-            AND event_type = 'LateEffect' AND payload ->> 'attempt_id' = p_attempt::text) THEN
+            AND payload ->> 'attempt_id' = p_attempt::text
+            AND (event_type = 'LateEffect' OR event_type = 'AttemptLost' AND payload ->> 'phase' <> 'forward')) THEN
         RETURN jsonb_build_object('verdict', 'late', 'next', 'wait');
     END IF;
-    IF t.state = 'UNKNOWN' AND t.last_attempt_id = p_attempt AND t.lease_until IS NULL AND s.state = 'IN_PROGRESS' THEN
-        -- The very attempt whose outcome is unknown: this is the answer.
+    IF t.state = 'UNKNOWN' AND t.last_attempt_id = p_attempt AND s.state = 'IN_PROGRESS' THEN
+        -- The very attempt whose outcome is unknown: this is the answer, also while a verify asks (its claim ends here).
         RETURN jsonb_build_object('verdict', 'committed', 'next', saga_complete_step(s, t, p_output),
             'route', saga_route(s.saga_id, false, t.step_order + 1));
     END IF;

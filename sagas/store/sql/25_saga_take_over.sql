@@ -10,7 +10,8 @@ DECLARE
     v_next text;
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
-    UPDATE saga_steps SET last_attempt_id = attempt_id, attempt_id = gen_random_uuid()
+    UPDATE saga_steps SET attempt_id = gen_random_uuid(),
+        last_attempt_id = CASE phase WHEN 'forward' THEN attempt_id ELSE last_attempt_id END
     WHERE saga_id = p_saga AND step_name = p_step AND attempt_id = p_attempt AND lease_until IS NOT NULL
         AND (NOT p_early OR (phase = 'forward' AND idempotent))
     RETURNING * INTO t;
