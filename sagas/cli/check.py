@@ -14,6 +14,7 @@ from sagas.errors import ConfigurationError, HodeiError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from alembic.script import ScriptDirectory
 
     from sagas.runtime.engine import Engine
 
@@ -91,21 +92,40 @@ def _require_tables(engine: Engine) -> None:
     """Raises an error of one line if the database does not answer, or is not at the newest version."""
     import sqlalchemy as sa
     from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
 
     from sagas.store.upgrade import VERSION_TABLE, alembic_config
 
     schema = engine.settings.db_schema
     with reading(), engine.sql.connect() as connection:
         inspector = sa.inspect(connection)
-        there: set[str] = set()
+        there: list[str] = []
         if inspector.has_table(VERSION_TABLE, schema=schema):
             table = sa.table(VERSION_TABLE, sa.column("version_num"), schema=schema)
-            there = set(connection.execute(sa.select(table.c.version_num)).scalars())
+            there = list(connection.execute(sa.select(table.c.version_num)).scalars())
         # The platform's tables are asked for only where there are any: an app of its own has the engine's alone.
-        engine_only = not inspector.has_table("jobs", schema=schema)
-        wanted = set(ScriptDirectory.from_config(alembic_config(connection, schema, engine_only)).get_heads())
-    if not wanted <= there:
+        script = ScriptDirectory.from_config(
+            alembic_config(connection, schema, engine_only=not inspector.has_table("jobs", schema=schema))
+        )
+    try:
+        newest = set(script.get_heads()) <= _with_ancestors(script, there)
+    except CommandError:
+        raise ConfigurationError("the database was made by a newer version; update hodei-sagas here") from None
+    if not newest:
         raise ConfigurationError("the database is not at the newest version; run: hodei db upgrade")
+
+
+def _with_ancestors(script: ScriptDirectory, revisions: list[str]) -> set[str]:
+    """These revisions and all that they build on: the table of versions names only the last of each line."""
+    found: set[str] = set()
+    todo = list(revisions)
+    while todo:
+        revision = script.get_revision(todo.pop())
+        if revision is not None and revision.revision not in found:
+            found.add(revision.revision)
+            for before in (revision.down_revision, revision.dependencies):
+                todo += [before] if isinstance(before, str) else (before or ())
+    return found
 
 
 def _stored(sql: sa.Engine) -> list[tuple[str, int, list[str], list[str], int]]:

@@ -11,7 +11,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While it is entered, both signals raise KeyboardInterrupt; `check` raises it again where it got lost."""
+    """While it is entered, a signal is noted, and `check` raises KeyboardInterrupt; the second one raises it at once.
+
+    Raised by the handler it could come up inside a destructor, where Python prints it and goes on.
+    """
 
     def __init__(self) -> None:
         self._seen = False
@@ -27,7 +30,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came: one raised inside a destructor is only printed by Python."""
+        """Raise KeyboardInterrupt if a signal came."""
         if self._seen:
             raise KeyboardInterrupt
 
@@ -37,5 +40,6 @@ class Interrupts:
             signal.signal(number, signal.SIG_IGN)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._seen:
+            raise KeyboardInterrupt
         self._seen = True
-        raise KeyboardInterrupt

@@ -121,6 +121,7 @@ def _init_database(binaries: Path, directory: Path, data: Path, account: Unprivi
     done = subprocess.run(
         [*account.prefix, str(binaries / "initdb"), "-D", str(fresh), "-U", DATABASE, *words.split()],
         capture_output=True,
+        start_new_session=True,
         text=True,
         env=clean_environment(),
         cwd=directory,

@@ -96,7 +96,7 @@ def start(
 @click.option("--actor", default="cli", show_default=True, help="Who cancels it.")
 def cancel(saga_id: str, reason: str, actor: str) -> None:
     """Ask a saga to go back: what was done is undone, and it ends CANCELLED."""
-    from sagas.runtime.tasks import cancel_saga
+    from sagas.runtime.verbs import cancel_saga
 
     verdict = cancel_saga(current_engine(), _saga_id(saga_id), reason, actor)
     if verdict == "terminal":
@@ -108,14 +108,15 @@ def cancel(saga_id: str, reason: str, actor: str) -> None:
 
 def _payload(text: str) -> Any:
     """Raises InvalidPayload for what is no JSON, and says where it came from."""
-    source = "--payload"
+    source = "standard input" if text == "-" else text[1:] if text.startswith("@") else "--payload"
     try:
         if text == "-":
-            source, text = "standard input", sys.stdin.read()
+            text = sys.stdin.read()
         elif text.startswith("@"):
-            source, text = text[1:], Path(text[1:]).read_text()
+            text = Path(source).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidPayload(f"the payload cannot be read from {source}: {error}") from None
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise InvalidPayload(f"the payload cannot be read from {source}: {reason}") from None
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

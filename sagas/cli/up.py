@@ -91,6 +91,7 @@ def start_system(home: Home, options: Options, say: Callable[[str], None]) -> Sy
             interrupts.ignore()  # a second Ctrl-C must not leave half of it behind
             say("stopping what was started ...")
             stop_system(home)
+            interrupts.check()  # what went wrong may have been the work of the same Ctrl-C
             raise
 
 
@@ -113,6 +114,7 @@ def _start(
     app = load_app(options.app)
     work = programs(home, options.app, user_queues(app), options.concurrency, flower_port)
     supervisor = Supervisor(home)
+    interrupts.check()
     say(f"starting {', '.join(plan.name for plan in servers) or 'the supervisor'} ...")
     identity = supervisor.start([*(_server(plan) for plan in servers), *work], dict(os.environ))
     watch = StartWatch(supervisor)
@@ -124,6 +126,7 @@ def _start(
     _await_servers(servers, check)
     say("making the tables ...")
     upgrade_database(database_url)
+    interrupts.check()
     say(f"starting {', '.join(program.name for program in work)} ...")
     supervisor.start_work()
     nodes = [program.node for program in work if program.node]

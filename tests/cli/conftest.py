@@ -25,7 +25,7 @@ class Hodei:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.children: list[subprocess.Popen[bytes]] = []
+        self.children: list[subprocess.Popen[Any]] = []
         self.env = {**os.environ, "HODEI_HOME": str(home)}
         for name in ("HODEI_DATABASE_URL", "HODEI_BROKER_URL", "HODEI_SAGA_MODULES"):
             self.env.pop(name, None)
@@ -33,7 +33,9 @@ class Hodei:
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
         """Begin a command; its output is kept."""
         pipe = subprocess.PIPE
-        return subprocess.Popen([*HODEI, *words], env={**self.env, **env}, text=True, stdout=pipe, stderr=pipe)
+        child = subprocess.Popen([*HODEI, *words], env={**self.env, **env}, text=True, stdout=pipe, stderr=pipe)
+        self.children.append(child)
+        return child
 
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -100,4 +102,5 @@ def hodei(home: Path) -> Iterator[Hodei]:
     yield system
     system.kill(system.processes())
     for child in system.children:
-        child.wait(10)
+        child.kill()
+        child.communicate(timeout=10)

@@ -1,13 +1,15 @@
-"""A Celery app without the engine: `hodei up` is tested on it."""
+"""A Celery app with the engine and no saga of its own: `hodei up` is tested on it."""
 
 import os
 
 from celery import Celery
 from celery.signals import celeryd_init
 
+import sagas
+
 URL = os.environ.get("HODEI_BROKER_URL", "redis://127.0.0.1:1/0")
 app = Celery("small", broker=URL, backend=URL)
-app.conf.task_default_queue = "steps"
+sagas.install(app)
 
 
 @app.task(name="small.pid")

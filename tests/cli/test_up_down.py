@@ -19,7 +19,7 @@ from sagas.cli.servers import postgres_answers, valkey_answers
 from tests.cli.conftest import APP, Hodei
 from tests.harness.wait import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def status(hodei: Hodei) -> dict[str, Any]:
