@@ -10,7 +10,8 @@ from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
 from sagas.runtime.engine import Engine, engine_of
 from sagas.runtime.publish import publish_route
-from sagas.runtime.tasks import cancel_saga, check_payload
+from sagas.runtime.tasks import check_payload
+from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load
 from sagas.store.store import StartRequest
 from sagas.types import SagaId

@@ -12,12 +12,13 @@ from celery.backends.rpc import RPCBackend
 from celery.exceptions import Retry
 
 from sagas.definition import Saga
-from sagas.errors import HodeiError, InvalidPayload, SagaNotFound, StorageUnavailable, UnknownSaga
+from sagas.errors import HodeiError, InvalidPayload, StorageUnavailable, UnknownSaga
 from sagas.runtime.engine import Engine
 from sagas.runtime.process import claimant
-from sagas.runtime.publish import COMPENSATIONS, CONTROL, publish_found, publish_route, task_name
+from sagas.runtime.publish import COMPENSATIONS, CONTROL, publish_route, task_name
 from sagas.runtime.reconcile import help_saga, reconcile
 from sagas.runtime.runner import Report
+from sagas.runtime.verbs import cancel_saga
 from sagas.store.store import StartRequest
 from sagas.types import SagaId
 
@@ -166,15 +167,6 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
     @app.task(name="sagas.reconcile", queue=CONTROL, **quiet)
     def tick() -> None:
         reconcile(engine)
-
-
-def cancel_saga(engine: Engine, saga_id: SagaId, reason: str, actor: str | None) -> str:
-    """Cancel, and publish the first undo. The verdict is one word; raises SagaNotFound."""
-    answer = engine.store.cancel(saga_id, reason, actor)
-    if answer["verdict"] == "unknown_saga":
-        raise SagaNotFound(f"there is no saga {saga_id}")
-    publish_found(engine.app, answer.get("publish"))
-    return str(answer["verdict"])
 
 
 def check_payload(engine: Engine, saga_type: str, payload: Mapping[str, Any]) -> None:

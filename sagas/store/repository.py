@@ -133,6 +133,24 @@ class SagaRepository:
             error=saga.error,
         )
 
+    def failed_step(self, saga_id: Id) -> tuple[str, UUID] | None:
+        """Name and attempt id of the step at which a saga has FAILED; None if it is not FAILED. Raises SagaNotFound."""
+        instance, step = saga_instances.c, saga_steps.c
+        where = sa.case(
+            (instance.failed_from == "undo", (step.state == "FAILED") & (step.phase == "undo")),
+            else_=step.step_order == instance.current_step,
+        )
+        query = (
+            sa.select(instance.state, step.step_name, step.attempt_id)
+            .outerjoin_from(saga_instances, saga_steps, (step.saga_id == instance.saga_id) & where)
+            .where(instance.saga_id == UUID(str(saga_id)))
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            raise SagaNotFound(f"there is no saga {saga_id}")
+        return (row.step_name, row.attempt_id) if row.state == SagaState.FAILED and row.step_name else None
+
     def _find(self, condition: Any, limit: int = 1) -> list[SagaInstance]:
         query = sa.select(saga_instances).where(condition).order_by(saga_instances.c.started_at.desc()).limit(limit)
         with self._engine.connect() as connection:

@@ -70,6 +70,7 @@ saga_instances = Table(
     Column("quiet_at", _TIME),
     Column("deadline", _TIME),
     Column("paused_at", _TIME),
+    Column("pause_reason", Text),
     Column("shadow", Boolean, nullable=False, server_default=_FALSE),
     Column("end_as", Text),
     Column("failed_from", Text),

@@ -151,6 +151,25 @@ class Store:
         """`{"verdict": cancelled | compensating | noted | past_pivot | terminal | unknown_saga, "publish": ...}`."""
         return dict(self._call("SELECT saga_cancel(%s, %s, %s)", (str(saga_id), reason, actor)))
 
+    def pause(self, saga_id: SagaId, pause: bool, reason: str | None, actor: str | None) -> dict[str, Any]:
+        """`{"verdict": paused | resumed | already | terminal | unknown_saga, "publish": ...}`."""
+        return dict(self._call("SELECT saga_pause(%s, %s, %s, %s)", (str(saga_id), pause, reason, actor)))
+
+    def mend(
+        self,
+        saga_id: SagaId,
+        verb: str,
+        step: str,
+        attempt_id: uuid.UUID,
+        *,
+        output: Any = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> dict[str, Any]:
+        """A person's `retry`, `skip` or `force` of a FAILED saga's step; the verdict, and what is to be published."""
+        parameters = (str(saga_id), verb, step, str(attempt_id), to_json(output), reason, actor)
+        return dict(self._call("SELECT saga_mend(%s, %s, %s, %s, %s, %s, %s)", parameters))
+
     def hint(self, saga_id: SagaId) -> dict[str, Any] | None:
         """What is to be published for this saga now, if nobody has published it."""
         found = self._call("SELECT saga_hint(%s)", (str(saga_id),))

@@ -26,6 +26,8 @@ ENTRY_POINTS = (
     "saga_prepare_undo(uuid, text, uuid, jsonb)",
     "saga_take_over(uuid, text, uuid, text, boolean)",
     "saga_cancel(uuid, text, text)",
+    "saga_pause(uuid, boolean, text, text)",
+    "saga_mend(uuid, text, text, uuid, jsonb, text, text)",
     "saga_hint(uuid)",
     "saga_reconcile(integer, double precision)",
     "saga_waiting(text[])",

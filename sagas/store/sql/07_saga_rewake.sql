@@ -1,7 +1,11 @@
 -- wake_at is the least of everything the saga waits for (R6): recomputed by whoever changed any of it.
 CREATE OR REPLACE FUNCTION saga_rewake(p_saga uuid) RETURNS void
 LANGUAGE sql VOLATILE AS $$
-    UPDATE saga_instances i SET wake_at = coalesce(least(
+    UPDATE saga_instances i SET wake_at = CASE
+        -- Paused: nothing but the end of a live claim is waited for.
+        WHEN i.paused_at IS NOT NULL THEN coalesce((SELECT min(t.lease_until) FROM saga_steps t
+            WHERE t.saga_id = i.saga_id AND t.lease_until IS NOT NULL), 'infinity')
+        ELSE coalesce(least(
         CASE WHEN i.state IN ('PENDING', 'IN_PROGRESS') AND NOT i.pivot_open THEN i.deadline END,
         CASE WHEN i.state IN ('PENDING', 'IN_PROGRESS') THEN
             (SELECT min(coalesce(t.lease_until, greatest(t.look_at, t.not_before))) FROM saga_steps t
@@ -9,6 +13,6 @@ LANGUAGE sql VOLATILE AS $$
         WHEN i.live_claims > 0 THEN
             (SELECT min(t.lease_until) FROM saga_steps t WHERE t.saga_id = i.saga_id AND t.lease_until IS NOT NULL)
         ELSE (SELECT greatest(t.look_at, t.not_before, i.quiet_at) FROM saga_next_undo(i.saga_id) t)
-        END), saga_now())
+        END), saga_now()) END
     WHERE i.saga_id = p_saga AND i.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')
 $$;

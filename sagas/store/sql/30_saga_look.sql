@@ -15,6 +15,10 @@ BEGIN
         PERFORM saga_take_over(p_saga, t.step_name, t.attempt_id, 'its lease ran out', false);
     END LOOP;
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
+    IF s.paused_at IS NOT NULL THEN
+        PERFORM saga_rewake(p_saga);
+        RETURN NULL;
+    END IF;
     IF s.deadline <= v_now AND s.state IN ('PENDING', 'IN_PROGRESS') THEN
         IF s.pivot_open OR (s.pivot_passed AND s.live_claims > 0) THEN
             UPDATE saga_instances SET cancel_requested = coalesce(cancel_requested, v_error) WHERE saga_id = p_saga;

@@ -12,7 +12,7 @@ BEGIN
     PERFORM saga_new_epoch(p_margin);
     FOR v_saga IN
         SELECT saga_id FROM saga_instances
-        WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING') AND wake_at <= v_now AND paused_at IS NULL
+        WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING') AND wake_at <= v_now
         ORDER BY wake_at LIMIT p_limit FOR UPDATE SKIP LOCKED
     LOOP
         v_one := saga_look(v_saga, true);

@@ -42,6 +42,7 @@ CREATE TABLE saga_instances (
     quiet_at timestamptz,
     deadline timestamptz,
     paused_at timestamptz,
+    pause_reason text,
     shadow boolean NOT NULL DEFAULT false,
     end_as text,
     failed_from text,
