@@ -14,8 +14,11 @@ from pathlib import Path
 def main() -> None:
     """Fork, and turn the child into the agent, in a session of its own."""
     lock = int(sys.argv[1])
+    begun, closed_by_exec = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(closed_by_exec)
+        os.read(begun, 1)  # nothing comes: it ends when the child has become the agent, or has died
         os.write(1, f"{pid}\n".encode())
         os._exit(0)
     os.setsid()

@@ -37,6 +37,7 @@ class ProcessProvider:
     A destroyed agent has `grace` seconds to end by itself.
     """
 
+    LOCK_TIMEOUT = 60.0  # seconds that a create or destroy waits for another one of the same worker
     KILL_TIMEOUT = 10.0  # seconds after which what is still there cannot be killed
 
     def __init__(self, home: Path, broker_url: str, beat: float = 5.0, grace: float = 8.0) -> None:
@@ -107,10 +108,21 @@ class ProcessProvider:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._take(lock)
             yield lock
         finally:
             os.close(lock)
+
+    def _take(self, lock: int) -> None:
+        """Raises TimeoutError when somebody has held the lock for longer than a create or destroy takes."""
+        deadline = time.monotonic() + self.LOCK_TIMEOUT
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("another create or destroy of it does not end") from None
+                time.sleep(0.02)
 
     def _launch(self, worker_id: WorkerId, token: str, lock: int) -> int:
         """The pid of a new agent. The launcher holds the lock too: it stays locked if we die in here."""

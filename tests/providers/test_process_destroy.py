@@ -71,6 +71,14 @@ def test_destroying_a_hung_agent(broker_url: str, worker_id: WorkerId, provider:
     assert not alive(agent)
 
 
+def test_a_lock_that_is_never_released_is_an_error(
+    provider: ProcessProvider, worker_id: WorkerId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProcessProvider, "LOCK_TIMEOUT", 0.1)
+    with provider._lock(worker_id), pytest.raises(ProviderError, match="another create or destroy"):
+        provider.destroy_worker(worker_id)
+
+
 def test_destroying_what_is_not_there_is_fine(provider: ProcessProvider, worker_id: WorkerId) -> None:
     provider.destroy_worker(worker_id)
     provider.create_worker(worker_id, SPEC, "token")
