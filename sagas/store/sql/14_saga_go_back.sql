@@ -21,9 +21,11 @@ BEGIN
     -- What a step waited for on its way forward does not hold up its undo.
     UPDATE saga_steps SET look_at = NULL, not_before = NULL
     WHERE saga_id = p_saga AND (look_at IS NOT NULL OR not_before IS NOT NULL);
-    UPDATE saga_instances SET state = 'COMPENSATING', end_as = p_end_as, error = p_error, pivot_open = false,
+    -- What an open pivot postponed may have been the deadline, which is no cancel.
+    UPDATE saga_instances SET state = 'COMPENSATING', error = p_error, pivot_open = false,
+        end_as = CASE p_error ->> 'type' WHEN 'DeadlineExceeded' THEN 'COMPENSATED' ELSE p_end_as END,
         cancel_requested = NULL
     WHERE saga_id = p_saga AND state = 'IN_PROGRESS' RETURNING * INTO s;
-    PERFORM saga_note(s, 'SagaCompensating', NULL, jsonb_build_object('end_as', p_end_as, 'error', p_error));
+    PERFORM saga_note(s, 'SagaCompensating', NULL, jsonb_build_object('end_as', s.end_as, 'error', p_error));
     RETURN saga_undo_next(p_saga, false);
 END $$;
