@@ -27,7 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sagas.context import SagaContext
-from sagas.definition import Saga, SagaStep, Step
+from sagas.definition import Saga
 from sagas.errors import (
     BrokerUnavailable,
     CancelSaga,
@@ -47,6 +47,7 @@ from sagas.policy import RetryPolicy
 from sagas.ports import SagaOrchestrator
 from sagas.registry import Registry
 from sagas.results import DomainEvent, SagaInstance, SagaResult, SagaStatus, SagaStepData
+from sagas.step import SagaStep, Step
 from sagas.types import SagaId, SagaState, SagaStepId, SagaType, StepState
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from sagas.runtime.publish import publish_route
 from sagas.runtime.tasks import check_payload
 from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load
-from sagas.store.store import StartRequest
+from sagas.store.requests import StartRequest
 from sagas.types import SagaId
 
 

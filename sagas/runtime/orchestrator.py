@@ -15,7 +15,7 @@ from sagas.runtime.process import claimant
 from sagas.runtime.publish import publish_route
 from sagas.runtime.tasks import check_payload
 from sagas.store.definitions import register
-from sagas.store.store import StartRequest
+from sagas.store.requests import StartRequest
 from sagas.types import SagaId
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import socket
 import uuid
 from pathlib import Path
 
-from sagas.store.store import Claimant
+from sagas.store.requests import Claimant
 
 
 @functools.cache

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 MOST_BATCHES = 5
+# So many messages of one step that no worker claimed: its task is registered nowhere, and vanishes silently.
+MOST_UNCLAIMED = 10
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def reconcile(engine: Engine) -> Reconciled:
         found = engine.store.reconcile(BATCH)
         if found is None:
             return Reconciled(looked_at, taken_over, published, lost, busy=True)
-        again = lost_messages(engine, [one for one in found if not one["known"]])
+        doubtful = lost_messages(engine, [one for one in found if not one["known"]])
+        again = [one for one in doubtful if engine.store.lost(SagaId(one["saga_id"]), MOST_UNCLAIMED)]
         for one in [one for one in found if one["known"]] + again:
             published += publish_found(engine.app, one)
         looked_at += len(found)

@@ -5,43 +5,30 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from billiard.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import DBAPIError
 
 from sagas.context import Outputs, SagaContext
-from sagas.definition import Saga, Step
-from sagas.errors import CancelSaga, NotReady, PermanentError, StepTimeLimit, StorageUnavailable, UnknownSaga
-from sagas.policy import RetryPolicy
+from sagas.errors import InvalidPayload, StepTimeLimit, StorageUnavailable, UnknownSaga
 from sagas.registry import Registry
-from sagas.runtime.limits import patiently, time_limit
+from sagas.runtime.limits import patiently
+from sagas.runtime.outcomes import Outcome, execute
+from sagas.runtime.renewal import renewed
 from sagas.settings import LEASE_MARGIN, Settings
-from sagas.store.store import Claimant, Store, to_json
+from sagas.step import Step
+from sagas.store.requests import Claimant
+from sagas.store.store import Store
+from sagas.store.wire import to_json
 from sagas.types import SagaId
 
 log = logging.getLogger(__name__)
 
 # How long a message waits for PostgreSQL before it is dropped: the row is unclaimed, reconcile sends another.
 CLAIM_PATIENCE = 10.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended, as a value. `retry_in` None: it is not to be tried again."""
-
-    kind: Literal["done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output"]
-    output: Any = None
-    error: BaseException | None = None
-    retry_in: float | None = None
-
-    def stored_error(self) -> dict[str, str] | None:
-        if self.error is None:
-            return None
-        text = str(self.error).replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
-        return {"type": type(self.error).__name__, "message": text[:2000]}
 
 
 @dataclass(frozen=True)
@@ -111,11 +98,17 @@ class _Attempt:
             outcome = Outcome("not_ready", error=error, retry_in=5.0)
             return outcome, self._commit(claim, outcome, [], ride)
         ctx = self._context(claim)
-        if claim["first"] and (refusal := _check_payload(saga, ctx)):
-            return refusal, self._commit(claim, refusal, [], ride)
+        if claim["first"]:
+            # A start in SQL cannot check the schema: a payload that does not fit ends the saga before any step.
+            try:
+                saga.check_payload(ctx.payload)
+            except InvalidPayload as error:
+                outcome = Outcome("cancel", error=error)
+                return outcome, self._commit(claim, outcome, [], ride)
         if claim["transactional"]:
             return self._in_transaction(claim, step, ctx, ride)
-        outcome = self._checked(execute(step, ctx, claim), acted=True)
+        with self._renewed(claim):
+            outcome = self._checked(execute(step, ctx, claim), acted=True)
         return outcome, self._commit(claim, outcome, ctx.events, ride)
 
     def _context(self, claim: dict[str, Any]) -> SagaContext:
@@ -136,6 +129,9 @@ class _Attempt:
             ports=self.ports,
             _store_undo=self._store_undo,
         )
+
+    def _renewed(self, claim: dict[str, Any]) -> AbstractContextManager[None]:
+        return renewed(self.store, self.saga_id, self.step_name, self.attempt_id, claim["timeout_s"])
 
     def _store_undo(self, data: Any) -> None:
         if not self.store.prepare_undo(self.saga_id, self.step_name, self.attempt_id, data):
@@ -187,7 +183,8 @@ class _Attempt:
                 limit_ms = int(claim["timeout_s"] * 1000)
                 session.connection().exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}")
                 ctx._session = session
-                outcome = self._checked(execute(step, ctx, claim), acted=False)
+                with self._renewed(claim):
+                    outcome = self._checked(execute(step, ctx, claim), acted=False)
                 if outcome.kind == "done":
                     answer = self.store.commit(
                         self.saga_id,
@@ -209,56 +206,3 @@ class _Attempt:
             # It may have committed or not: the record, asked by the attempt's id, knows.
             outcome = Outcome("unknown", error=error)
         return outcome, self._commit(claim, outcome, [], ride)
-
-
-def execute(step: Step, ctx: SagaContext, claim: Mapping[str, Any]) -> Outcome:
-    """The author's code, and what its end means (R2)."""
-    phase = claim["phase"]
-    policy = step.undo_retry if phase == "undo" else step.retry
-    try:
-        with time_limit(claim["timeout_s"]):
-            if phase == "undo":
-                step.compensate(ctx)
-                return Outcome("done")
-            if phase == "verify":
-                return _verified(step, ctx, policy)
-            return Outcome("done", output=step.execute(ctx))
-    except (StepTimeLimit, SoftTimeLimitExceeded) as error:
-        return Outcome("unknown", error=error, retry_in=policy.delay(ctx.attempt))
-    except NotReady as error:
-        return Outcome("not_ready", error=error, retry_in=max(error.retry_in, 0.05))
-    except CancelSaga as error:
-        return Outcome("failed" if phase == "undo" else "cancel", error=error)
-    except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an outcome
-        return _raised(step, phase, policy, error, ctx.attempt)
-
-
-def _verified(step: Step, ctx: SagaContext, policy: RetryPolicy) -> Outcome:
-    answer = step.probe(ctx) if step.probe else None
-    if answer is None:
-        return Outcome("not_done", retry_in=policy.delay(1))
-    if not isinstance(answer, dict):
-        return Outcome("failed", error=TypeError(f"verify of {step.name} answered {answer!r}: a dict or None is meant"))
-    return Outcome("done", output=answer)
-
-
-def _raised(step: Step, phase: str, policy: RetryPolicy, error: Exception, attempt: int) -> Outcome:
-    delay = policy.delay(attempt)
-    if phase == "verify":
-        return Outcome("failed", error=error, retry_in=delay)
-    # Only what the author has named says that nothing happened; any other exception says nothing.
-    told = isinstance(error, (PermanentError, *policy.retry_on))
-    if phase == "forward" and not step.is_idempotent and not told:
-        return Outcome("unknown", error=error)
-    return Outcome("failed", error=error, retry_in=None if policy.gives_up_on(error) else delay)
-
-
-def _check_payload(saga: Saga, ctx: SagaContext) -> Outcome | None:
-    """A start in SQL cannot check the schema: a payload that does not fit ends the saga before any step."""
-    if saga.payload is None:
-        return None
-    try:
-        saga.payload.model_validate(ctx.payload)
-    except ValueError as error:
-        return Outcome("cancel", error=ValueError(f"the payload does not fit {saga.payload.__name__}: {error}"))
-    return None

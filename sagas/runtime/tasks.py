@@ -12,14 +12,14 @@ from celery.backends.rpc import RPCBackend
 from celery.exceptions import Retry
 
 from sagas.definition import Saga
-from sagas.errors import HodeiError, InvalidPayload, StorageUnavailable, UnknownSaga
+from sagas.errors import HodeiError, StorageUnavailable, UnknownSaga
 from sagas.runtime.engine import Engine
 from sagas.runtime.process import claimant
 from sagas.runtime.publish import COMPENSATIONS, CONTROL, publish_route, task_name
 from sagas.runtime.reconcile import help_saga, reconcile
 from sagas.runtime.runner import Report
 from sagas.runtime.verbs import cancel_saga
-from sagas.store.store import StartRequest
+from sagas.store.requests import StartRequest
 from sagas.types import SagaId
 
 # Celery's own kill comes this long (seconds) after the step's own timer: it is for code that no signal interrupts.
@@ -172,15 +172,7 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
 def check_payload(engine: Engine, saga_type: str, payload: Mapping[str, Any]) -> None:
     """Refuse what does not fit the declared schema, before anything durable is written (P12)."""
     try:
-        model = engine.registry.latest(saga_type).payload
+        saga = engine.registry.latest(saga_type)
     except UnknownSaga:
         return  # another worker's saga: the database knows whether it exists
-    if model is None:
-        return
-    try:
-        model.model_validate(payload)
-    except HodeiError:
-        raise
-    except ValueError as error:
-        lines = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise InvalidPayload(f"the payload of saga {saga_type!r} does not fit {model.__name__}: {lines}") from None
+    saga.check_payload(payload)

@@ -12,8 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sagas.context import SagaContext
 from sagas.errors import SagaNotFound
 from sagas.results import DomainEvent, SagaInstance, SagaResult, SagaStatus, SagaStepData, StepStatus
+from sagas.store.requests import StartRequest
 from sagas.store.schema import saga_events, saga_instances, saga_steps
-from sagas.store.store import StartRequest, Store
+from sagas.store.store import Store
 from sagas.types import SagaId, SagaState, SagaStepId, StepState
 
 Id = SagaId | UUID | str

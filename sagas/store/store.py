@@ -5,73 +5,28 @@ The rules are in the functions (`sagas/store/sql`); this file gives and takes pl
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from sagas.errors import ConfigurationError, IdempotencyKeyReused, InvalidPayload, StorageUnavailable, UnknownSaga
+from sagas.errors import StorageUnavailable
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
+from sagas.store.requests import Claimant, StartRequest
+from sagas.store.wire import execute_on, first_line, is_trouble, to_json, translate
 from sagas.types import SagaId
 
 T = TypeVar("T")
 
-_REFUSALS: Mapping[str, type[Exception]] = {
-    "SG001": UnknownSaga,
-    "SG002": InvalidPayload,
-    "SG003": IdempotencyKeyReused,
-}
 START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
-
-
-@dataclass(frozen=True)
-class Claimant:
-    """Who claims: node name, and the process so that its death can be proven (`host` is boot id and pid namespace)."""
-
-    node: str
-    host: str | None = None
-    pid: int | None = None
-    started: float | None = None
-    incarnation: uuid.UUID | None = None
-    """The worker's main process, whose heartbeat speaks for this claim; None for a script."""
-
-
-@dataclass(frozen=True)
-class StartRequest:
-    """What `start` needs. `published`: the caller publishes the first message after its commit."""
-
-    saga_type: str
-    payload: Mapping[str, Any]
-    idempotency_key: str | None = None
-    correlation_id: str | None = None
-    actor: str | None = None
-    saga_id: SagaId | None = None
-    metadata: Mapping[str, Any] | None = None
-    version: int | None = None
-    published: bool = False
-
-    def parameters(self) -> tuple[Any, ...]:
-        return (
-            self.saga_type,
-            to_json(self.payload),
-            self.idempotency_key,
-            self.correlation_id,
-            self.actor,
-            str(self.saga_id or SagaId.new()),
-            to_json(dict(self.metadata or {})),
-            self.version,
-            self.published,
-        )
 
 
 class Store:
@@ -184,6 +139,14 @@ class Store:
         """How many sagas wait for a message in each of these queues."""
         return dict(self._call("SELECT saga_waiting(%s)", (queues,)))
 
+    def lost(self, saga_id: SagaId, most: int) -> bool:
+        """Whether the saga's message is to be sent again; after `most` times that nobody claimed the saga is parked."""
+        return bool(self._call("SELECT saga_lost(%s, %s)", (str(saga_id), most), repeat=False))
+
+    def renew(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, seconds: float) -> bool:
+        """Let the claim live for so many more seconds; false if it is gone."""
+        return bool(self._call("SELECT saga_renew(%s, %s, %s, %s)", (str(saga_id), step, str(attempt_id), seconds)))
+
     def live_claims_of(self, host: str) -> list[tuple[SagaId, str, uuid.UUID, int, float]]:
         """(saga, step, attempt id, pid, process start) of every live claim whose process is on this host."""
 
@@ -246,88 +209,12 @@ class Store:
                 try:
                     return work(raw)
                 except psycopg2.Error as error:
-                    if _is_trouble(raw.connection, error):
+                    if is_trouble(raw.connection, error):
                         connection.invalidate()
-                        raise StorageUnavailable(f"PostgreSQL does not answer: {_first_line(error)}") from error
+                        raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}") from error
                     raise translate(error) from error
                 finally:
                     raw.close()
         except (DBAPIError, PoolTimeout) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
-            raise StorageUnavailable(f"PostgreSQL does not answer: {_first_line(cause)}") from error
-
-
-def _is_trouble(connection: Any, error: psycopg2.Error) -> bool:
-    """Whether the error is the connection's. A crash of PostgreSQL may come as a plain DatabaseError."""
-    away = psycopg2.OperationalError | psycopg2.InterfaceError
-    return error.pgcode not in _REFUSALS and (bool(connection.closed) or isinstance(error, away))
-
-
-def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
-    """Run one statement in the caller's transaction: an SQLAlchemy Session or Connection, or a DBAPI connection."""
-    try:
-        if hasattr(session, "cursor"):
-            cursor = session.cursor()
-            try:
-                cursor.execute(sql, parameters)
-                value = cursor.fetchone()[0]
-            finally:
-                cursor.close()
-        else:
-            value = _connection_of(session).exec_driver_sql(sql, parameters).scalar_one()
-    except DBAPIError as error:
-        if isinstance(error.orig, psycopg2.Error):
-            raise translate(error.orig) from error
-        raise
-    except psycopg2.Error as error:
-        raise translate(error) from error
-    # psycopg 3 and psycopg2 decode jsonb; a driver that does not gives text.
-    return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
-
-
-def translate(error: psycopg2.Error) -> Exception:
-    """The library's error for one of PostgreSQL's; what is neither refusal nor trouble stays as it is."""
-    refusal = _REFUSALS.get(error.pgcode or "")
-    if refusal:
-        hint = getattr(error.diag, "message_hint", None)
-        return refusal(_first_line(error) + (f"; {hint}" if hint else ""))
-    if error.pgcode == "42883" and "saga_" in str(error):
-        return StorageUnavailable("the database has no engine tables yet; run: hodei db upgrade")
-    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-        return StorageUnavailable(f"PostgreSQL does not answer: {_first_line(error)}")
-    return error
-
-
-def to_json(value: Any) -> str:
-    """Compact JSON. Raises TypeError or ValueError for what JSON (or jsonb) cannot hold."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    # Escapes only; a backslash before one makes it text.
-    if "\\u0000" in text or "\\ud" in text:
-        _refuse_unstorable(text)
-    return text
-
-
-def _refuse_unstorable(text: str) -> None:
-    """jsonb holds neither NUL characters nor halves of surrogate pairs."""
-    decoded = json.dumps(json.loads(text), ensure_ascii=False)
-    try:
-        decoded.encode()
-    except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair, which PostgreSQL cannot store") from None
-    if "\\u0000" in decoded.replace("\\\\", ""):
-        raise ValueError("a NUL character, which PostgreSQL cannot store")
-
-
-def _first_line(error: Any) -> str:
-    message = str(error).strip().splitlines()
-    return message[0].removeprefix("ERROR:").strip() if message else type(error).__name__
-
-
-def _connection_of(session: Any) -> sa.Connection:
-    if hasattr(session, "exec_driver_sql"):
-        return cast("sa.Connection", session)
-    if callable(getattr(session, "connection", None)):
-        return cast("sa.Connection", session.connection())
-    raise ConfigurationError(
-        f"session={session!r}: an SQLAlchemy Session or Connection, or a DBAPI connection, is meant"
-    )
+            raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(cause)}") from error

@@ -33,6 +33,8 @@ ENTRY_POINTS = (
     "saga_waiting(text[])",
     "saga_node_beat(uuid, text, text, integer, text[])",
     "saga_silent(double precision, double precision)",
+    "saga_lost(uuid, integer)",
+    "saga_renew(uuid, text, uuid, double precision)",
     "saga_event(text, text, jsonb, uuid, text, text, text)",
 )
 

@@ -12,7 +12,8 @@ from sagas.settings import Settings
 from sagas.store.database import connect_engine
 from sagas.store.definitions import register
 from sagas.store.repository import SagaRepository
-from sagas.store.store import Claimant, StartRequest, Store
+from sagas.store.requests import Claimant, StartRequest
+from sagas.store.store import Store
 from tests.harness.servers import libpq_url
 from tests.harness.wait import wait_for
 
@@ -136,6 +137,12 @@ class Lab:
     def close(self) -> None:
         self._connection.close()
         self.engine.dispose()
+
+    def reopen(self) -> None:
+        """After the server went away."""
+        self._connection.close()
+        self.engine.dispose()
+        self._connection = self.connect()
 
     def connect(self, autocommit: bool = True) -> Any:
         connection = psycopg2.connect(libpq_url(self.url), cursor_factory=extras.RealDictCursor)

@@ -10,7 +10,9 @@ BEGIN
     FROM saga_instances s
     WHERE s.saga_id = t.saga_id AND s.state IN ('PENDING', 'IN_PROGRESS') AND t.step_order = s.current_step
         AND t.state = 'PENDING' AND t.idempotent AND NOT t.transactional;
-    UPDATE saga_instances s SET quiet_at = greatest(s.quiet_at, saga_now() + make_interval(secs => t.timeout_s + p_margin))
+    -- A pivot whose claim may have vanished is open (R16).
+    UPDATE saga_instances s SET pivot_open = s.pivot_open OR t.pivot,
+        quiet_at = greatest(s.quiet_at, saga_now() + make_interval(secs => t.timeout_s + p_margin))
     FROM saga_steps t
     WHERE s.saga_id = t.saga_id AND s.state IN ('PENDING', 'IN_PROGRESS') AND t.step_order = s.current_step
         AND t.state = 'PENDING' AND t.idempotent AND NOT t.transactional;

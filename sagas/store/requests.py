@@ -1,0 +1,51 @@
+"""What the store is asked with: who claims, and what is to be started."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sagas.store.wire import to_json
+from sagas.types import SagaId
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """Who claims: node name, and the process so that its death can be proven (`host` is boot id and pid namespace)."""
+
+    node: str
+    host: str | None = None
+    pid: int | None = None
+    started: float | None = None
+    incarnation: uuid.UUID | None = None
+    """The worker's main process, whose heartbeat speaks for this claim; None for a script."""
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """What `start` needs. `published`: the caller publishes the first message after its commit."""
+
+    saga_type: str
+    payload: Mapping[str, Any]
+    idempotency_key: str | None = None
+    correlation_id: str | None = None
+    actor: str | None = None
+    saga_id: SagaId | None = None
+    metadata: Mapping[str, Any] | None = None
+    version: int | None = None
+    published: bool = False
+
+    def parameters(self) -> tuple[Any, ...]:
+        return (
+            self.saga_type,
+            to_json(self.payload),
+            self.idempotency_key,
+            self.correlation_id,
+            self.actor,
+            str(self.saga_id or SagaId.new()),
+            to_json(dict(self.metadata or {})),
+            self.version,
+            self.published,
+        )

@@ -1,0 +1,95 @@
+"""Values and errors on their way to PostgreSQL and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import psycopg2
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from sagas.errors import ConfigurationError, IdempotencyKeyReused, InvalidPayload, StorageUnavailable, UnknownSaga
+
+REFUSALS: Mapping[str, type[Exception]] = {
+    "SG001": UnknownSaga,
+    "SG002": InvalidPayload,
+    "SG003": IdempotencyKeyReused,
+}
+
+
+def is_trouble(connection: Any, error: psycopg2.Error) -> bool:
+    """Whether the error is the connection's. A crash of PostgreSQL may come as a plain DatabaseError."""
+    away = psycopg2.OperationalError | psycopg2.InterfaceError
+    return error.pgcode not in REFUSALS and (bool(connection.closed) or isinstance(error, away))
+
+
+def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
+    """Run one statement in the caller's transaction: an SQLAlchemy Session or Connection, or a DBAPI connection."""
+    try:
+        if hasattr(session, "cursor"):
+            cursor = session.cursor()
+            try:
+                cursor.execute(sql, parameters)
+                value = cursor.fetchone()[0]
+            finally:
+                cursor.close()
+        else:
+            value = _connection_of(session).exec_driver_sql(sql, parameters).scalar_one()
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg2.Error):
+            raise translate(error.orig) from error
+        raise
+    except psycopg2.Error as error:
+        raise translate(error) from error
+    # psycopg 3 and psycopg2 decode jsonb; a driver that does not gives text.
+    return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+
+
+def translate(error: psycopg2.Error) -> Exception:
+    """The library's error for one of PostgreSQL's; what is neither refusal nor trouble stays as it is."""
+    refusal = REFUSALS.get(error.pgcode or "")
+    if refusal:
+        hint = getattr(error.diag, "message_hint", None)
+        return refusal(first_line(error) + (f"; {hint}" if hint else ""))
+    if error.pgcode == "42883" and "saga_" in str(error):
+        return StorageUnavailable("the database has no engine tables yet; run: hodei db upgrade")
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}")
+    return error
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON. Raises TypeError or ValueError for what JSON (or jsonb) cannot hold."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    # Escapes only; a backslash before one makes it text.
+    if "\\u0000" in text or "\\ud" in text:
+        _refuse_unstorable(text)
+    return text
+
+
+def _refuse_unstorable(text: str) -> None:
+    """jsonb holds neither NUL characters nor halves of surrogate pairs."""
+    decoded = json.dumps(json.loads(text), ensure_ascii=False)
+    try:
+        decoded.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair, which PostgreSQL cannot store") from None
+    if "\\u0000" in decoded.replace("\\\\", ""):
+        raise ValueError("a NUL character, which PostgreSQL cannot store")
+
+
+def first_line(error: Any) -> str:
+    message = str(error).strip().splitlines()
+    return message[0].removeprefix("ERROR:").strip() if message else type(error).__name__
+
+
+def _connection_of(session: Any) -> sa.Connection:
+    if hasattr(session, "exec_driver_sql"):
+        return cast("sa.Connection", session)
+    if callable(getattr(session, "connection", None)):
+        return cast("sa.Connection", session.connection())
+    raise ConfigurationError(
+        f"session={session!r}: an SQLAlchemy Session or Connection, or a DBAPI connection, is meant"
+    )
