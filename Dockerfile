@@ -3,7 +3,7 @@
 #
 # Build arguments: BASE, any image with `python` 3.11 or newer, venv and pip; EXTRAS of pyproject.toml.
 # Where packages come from is pip's own setting: give it PIP_INDEX_URL as a build argument where it is not the usual one.
-ARG BASE=python:3.13-slim
+ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
 ARG EXTRAS=server,flower
