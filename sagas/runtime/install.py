@@ -52,6 +52,9 @@ def install(
     app.hodei_engine = engine
     register_engine_tasks(app, engine)
     register_step_tasks(app, engine, list(registry))
+    if app.conf.worker_consumer == "celery.worker.consumer:Consumer":
+        # By its name: a client that has the app installed does not import the worker.
+        app.conf.worker_consumer = "sagas.runtime.consumer:PatientConsumer"
     _declare_queues(app, engine)
     _schedule(app, known)
     _Lifecycle(engine).connect()
