@@ -37,17 +37,27 @@ BEGIN
         ON CONFLICT (saga_id) DO UPDATE SET saga_type = i.saga_type
         RETURNING * INTO s;
     ELSE
-        INSERT INTO saga_instances AS i (saga_id, saga_type, version, state, correlation_id, actor, idempotency_key,
-            context, stages, wake_at, deadline, started_at)
-        VALUES (coalesce(p_saga, gen_random_uuid()), p_type, d.version, 'PENDING', p_correlation, p_actor, p_key,
-            jsonb_build_object('payload', p_payload, 'metadata', coalesce(p_metadata, '{}')),
-            jsonb_array_length(d.steps), v_now, v_now + make_interval(secs => d.timeout_s), v_now)
-        ON CONFLICT (saga_type, idempotency_key) WHERE idempotency_key IS NOT NULL
-            DO UPDATE SET saga_type = i.saga_type
-        RETURNING * INTO s;
+        BEGIN
+            INSERT INTO saga_instances AS i (saga_id, saga_type, version, state, correlation_id, actor, idempotency_key,
+                context, stages, wake_at, deadline, started_at)
+            VALUES (coalesce(p_saga, gen_random_uuid()), p_type, d.version, 'PENDING', p_correlation, p_actor, p_key,
+                jsonb_build_object('payload', p_payload, 'metadata', coalesce(p_metadata, '{}')),
+                jsonb_array_length(d.steps), v_now, v_now + make_interval(secs => d.timeout_s), v_now)
+            ON CONFLICT (saga_type, idempotency_key) WHERE idempotency_key IS NOT NULL
+                DO UPDATE SET saga_type = i.saga_type
+            RETURNING * INTO s;
+        EXCEPTION WHEN unique_violation THEN
+            -- The same message twice at one instant: the id was there an instant before the key.
+            SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
+            IF NOT FOUND THEN RAISE; END IF;
+        END;
     END IF;
     v_created := NOT EXISTS (SELECT FROM saga_steps WHERE saga_id = s.saga_id);
     IF NOT v_created THEN
+        IF p_key IS NOT NULL AND s.idempotency_key IS DISTINCT FROM p_key THEN
+            RAISE EXCEPTION 'saga % was started with another key than %', s.saga_id, quote_literal(p_key)
+                USING ERRCODE = 'SG003';
+        END IF;
         IF s.saga_type <> p_type OR s.context -> 'payload' <> p_payload THEN
             RAISE EXCEPTION 'saga % was started with % and another payload', s.saga_id,
                 coalesce('key ' || quote_literal(p_key), 'this id') USING ERRCODE = 'SG003';
