@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ def demo() -> None:
     started = time.monotonic()
     try:
         with Interrupts() as interrupts, own_system(console, interrupts):
-            right = show(console, platform())
+            right = show(console, platform(), interrupts.check)
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         raise Exit(130) from None
@@ -83,15 +83,15 @@ def own_system(console: Console, interrupts: Interrupts) -> Iterator[None]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def show(console: Console, system: Platform) -> bool:
-    """Run everything, print what came of it; whether it was what had to come."""
+def show(console: Console, system: Platform, check: Callable[[], None]) -> bool:
+    """Run everything, print what came of it; whether it was what had to come. `check` raises if we are to stop."""
     from tasks.messages import submit_job
 
     console.print(f"\nsubmitting {len(JOBS)} jobs; a worker is provisioned for each, as far as there are slots")
     jobs = [submit_job(system, command, actor="demo") for command, _ in JOBS]
     client = SagaClient(app=system.app, database_url=system.settings.require_database())
     orders = [client.start("demo_order", payload, actor="demo") for payload, _ in ORDERS]
-    rows, results = watch(console, system, jobs, orders)
+    rows, results = watch(console, system, jobs, orders, check)
     codes = [row.exit_code for row in rows]
     endings = [result.outcome for result in results]
     tell_undo(console, system, orders[-1].saga_id, results[-1])
@@ -103,7 +103,7 @@ def show(console: Console, system: Platform) -> bool:
 
 
 def watch(
-    console: Console, system: Platform, jobs: list[JobId], orders: list[SagaHandle]
+    console: Console, system: Platform, jobs: list[JobId], orders: list[SagaHandle], check: Callable[[], None]
 ) -> tuple[list[Job], list[SagaResult]]:
     """Show the progress until all have ended (or the patience has): the jobs' rows and the orders' results."""
     deadline = time.monotonic() + PATIENCE
@@ -111,6 +111,7 @@ def watch(
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("jobs", total=len(jobs))
         while True:
+            check()
             with records(system) as opened:
                 rows = [opened.jobs.get(job_id) for job_id in jobs]
                 workers = opened.workers.list()
@@ -125,6 +126,7 @@ def watch(
         for order in orders:
             results.append(order.result(timeout=max(1.0, deadline - time.monotonic())))
             progress.advance(bar)
+            check()
     return rows, results
 
 

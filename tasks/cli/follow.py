@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -22,10 +23,14 @@ EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.TIMED_OUT: 124
 """For a job without a code of its own; as a shell and `timeout` have them."""
 
 
-def follow(system: Platform, job_id: JobId, silent: bool = False) -> Job:
-    """Print the output as it comes (unless `silent`) and return the job when it has ended. Raises JobNotFound."""
+def follow(system: Platform, job_id: JobId, silent: bool = False, check: Callable[[], None] = lambda: None) -> Job:
+    """Print the output as it comes (unless `silent`) and return the job when it has ended. Raises JobNotFound.
+
+    `check` raises KeyboardInterrupt if one was swallowed: the database's driver does so within a commit.
+    """
     printed, of, deadline = 0, None, None
     while True:
+        check()
         with records(system) as opened:
             job = opened.jobs.get(job_id)
             if job.assignment_id != of:  # another try: its output begins anew

@@ -11,6 +11,7 @@ import click
 from click.exceptions import Exit
 
 from models import Job, Records
+from sagas.cli.interrupts import Interrupts
 from sagas.cli.report import show_table
 from sagas.jobs.types import JobCommand, JobId, JobState
 from tasks.cli.access import as_dict, platform, records, short, show_json
@@ -61,14 +62,17 @@ def submit(
     system = platform()
     with records(system):
         pass  # what is wrong with the database is told before anything is written
-    job_id = submit_job(system, what, priority=priority, idempotency_key=key, actor="cli")
-    if not wait:
-        show_json({"job_id": str(job_id)}) if as_json else click.echo(str(job_id))
-        return
+    job_id: JobId | None = None
     try:
-        ended = follow(system, job_id, silent=as_json)
+        with Interrupts() as interrupts:
+            job_id = submit_job(system, what, priority=priority, idempotency_key=key, actor="cli")
+            if not wait:
+                show_json({"job_id": str(job_id)}) if as_json else click.echo(str(job_id))
+                return
+            ended = follow(system, job_id, silent=as_json, check=interrupts.check)
     except KeyboardInterrupt:
-        click.echo(f"hodei: job {job_id} goes on; see: hodei job show {job_id}", err=True)
+        told = f"job {job_id} goes on; see: hodei job show {job_id}" if job_id else "interrupted; see: hodei job list"
+        click.echo(f"hodei: {told}", err=True)
         raise Exit(130) from None
     if as_json:
         show_json(as_dict(ended, *FIELDS))

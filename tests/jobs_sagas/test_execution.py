@@ -24,8 +24,8 @@ class Sender:
         self.fail = fail
         self.sent: list[tuple] = []
 
-    def send_run_job(self, *message) -> None:
-        self.sent.append(message)
+    def send_run_job(self, worker_id, assignment_id, job_id, command) -> None:
+        self.sent.append((worker_id, assignment_id, job_id, command))
         if self.fail:
             raise ConnectionError("no broker")
 

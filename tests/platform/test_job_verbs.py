@@ -2,7 +2,7 @@
 
 import pytest
 
-from models import Answer, JobNotFound
+from models import Answer, Job, JobNotFound
 from sagas import IdempotencyKeyReused
 from sagas.jobs.types import AssignmentId, JobCommand, JobId, JobOutcome, WorkerId
 from tests.platform.conftest import ECHO
@@ -172,7 +172,7 @@ def test_two_dispatchers_get_two_jobs(rows, records) -> None:
 
 def test_priority_first_then_age(rows, records) -> None:
     late, early, urgent = rows.job(priority=7), rows.job(), rows.job(priority=0)
-    order = []
+    order: list[Job] = []
     for _ in range(3):
         with records() as r:
             job = r.jobs.claim_next_pending(skip=[one.job_id for one in order])

@@ -50,7 +50,7 @@ def test_checks_and_comments_of_the_database_are_those_of_the_models(query) -> N
 def test_every_state_of_the_machines_is_allowed_and_no_other() -> None:
     checks = {
         table.name: [str(c.sqltext) for c in table.constraints if str(c.name).endswith("_state")]
-        for table in (Job.__table__, Worker.__table__)
+        for table in (Base.metadata.tables[Job.__tablename__], Base.metadata.tables[Worker.__tablename__])
     }
     for table, states in (("jobs", JobState), ("workers", WorkerState)):
         (check,) = checks[table]
