@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sagas.runtime.engine import Engine
 
 UNDEFINED_TABLE = "42P01"
+SERVER_PACKAGES = ("alembic", "psutil", "psycopg2", "sqlalchemy")
 
 
 class OneLineGroup(click.Group):
@@ -26,7 +27,11 @@ class OneLineGroup(click.Group):
             return super().invoke(ctx)
         except HodeiError as error:
             click.echo(f"hodei: {error}", err=True)
-            ctx.exit(1)
+        except ModuleNotFoundError as error:
+            if error.name not in SERVER_PACKAGES:
+                raise
+            click.echo(f"hodei: {error.name} is not installed: pip install 'hodei-sagas[server]'", err=True)
+        return ctx.exit(1)
 
 
 def current_engine(*, definitions: bool = False) -> Engine:
