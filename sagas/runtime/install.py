@@ -15,6 +15,7 @@ from kombu import Exchange, Queue
 from sagas.definition import Saga
 from sagas.errors import ConfigurationError, HodeiError, StorageUnavailable
 from sagas.registry import Registry
+from sagas.runtime.command_line import one_line_under_celery
 from sagas.runtime.engine import Engine, Ports, engine_of
 from sagas.runtime.nodes import Heartbeat
 from sagas.runtime.publish import COMPENSATIONS, CONTROL
@@ -29,6 +30,7 @@ __all__ = ["engine_of", "install", "user_queues"]
 ENGINE_QUEUES = ("steps", COMPENSATIONS, CONTROL)
 
 
+@one_line_under_celery()
 def install(
     app: Celery,
     *,
