@@ -115,11 +115,14 @@ class Workers:
         seen = update(Worker).where(Worker.worker_id == worker_id, owner).values(last_seen_at=saga_now())
         return self._session.scalar(seen.returning(Worker.worker_id)) is not None
 
-    def claim_ready(self) -> Worker | None:
-        """Lock a READY worker that no saga is about to use, the longest idle first; another dispatcher skips it."""
+    def claim_ready(self, silent_for: float) -> Worker | None:
+        """Lock a READY worker that no saga is about to use, the longest idle first; another dispatcher skips it.
+
+        One that was silent for so many seconds gets no job.
+        """
         idle = (
             select(Worker)
-            .where(Worker.state == WorkerState.READY)
+            .where(Worker.state == WorkerState.READY, Worker.last_seen_at >= after(-silent_for))
             .where(or_(Worker.owner_saga_id.is_(None), Worker.owner_saga_id.not_in(open_sagas())))
             .order_by(Worker.ready_at)
             .limit(1)
@@ -149,6 +152,18 @@ class Workers:
         self._move([WorkerState.READY, WorkerState.BUSY], WorkerState.DRAINING, Worker.worker_id == worker_id)
         before = [WorkerState.CREATING, WorkerState.CONNECTING, WorkerState.DRAINING]
         self._move(before, WorkerState.TERMINATING, Worker.worker_id == worker_id)
+
+    def withdraw(self, worker_id: WorkerId) -> bool:
+        """READY to TERMINATING, never with a job (L32); True if it goes, or went before."""
+        self._move([WorkerState.READY], WorkerState.DRAINING, Worker.worker_id == worker_id)
+        self._move([WorkerState.DRAINING], WorkerState.TERMINATING, Worker.worker_id == worker_id)
+        worker = self.find(worker_id)
+        return worker is not None and worker.state in (WorkerState.TERMINATING, WorkerState.TERMINATED)
+
+    def lost(self, silent_for: float, limit: int = 50) -> Sequence[Worker]:
+        """READY workers from which nothing was heard for so many seconds."""
+        silent = select(Worker).where(Worker.state == WorkerState.READY, Worker.last_seen_at < after(-silent_for))
+        return self._session.scalars(silent.order_by(Worker.last_seen_at).limit(limit)).all()
 
     def unregister(self, worker_id: WorkerId) -> None:
         """TERMINATED: its slot is free again. Only after its infrastructure is gone (L14)."""

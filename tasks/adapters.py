@@ -64,6 +64,11 @@ class DatabaseRegistry:
         """TERMINATING."""
         Records(session, self._events).workers.retire(worker_id)
 
+    def withdraw(self, session: Session, worker_id: WorkerId) -> None:
+        """READY to TERMINATING; one that goes already is fine."""
+        if not Records(session, self._events).workers.withdraw(worker_id):
+            raise PermanentError(f"worker {worker_id} has a job, or is not up yet: it is left alone")
+
     def unregister(self, session: Session, worker_id: WorkerId) -> None:
         """TERMINATED."""
         Records(session, self._events).workers.unregister(worker_id)

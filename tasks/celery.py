@@ -16,6 +16,7 @@ from sagas import HodeiError
 from sagas.jobs.execution import ExecutionSaga
 from sagas.jobs.ports import CommandSender, JobBoard, WorkerProvider, WorkerRegistry
 from sagas.jobs.provisioning import REGISTER_TIMEOUT, ProvisioningSaga
+from sagas.jobs.termination import TerminationSaga
 from sagas.settings import Settings
 from tasks.platform import Platform
 
@@ -50,7 +51,7 @@ def make_app(
         CommandSender: platform.make_sender,
         **(ports or {}),
     }
-    definitions = [ProvisioningSaga(register_timeout=register_timeout), ExecutionSaga()]
+    definitions = [ProvisioningSaga(register_timeout=register_timeout), ExecutionSaga(), TerminationSaga()]
     sagas.install(app, sagas=definitions, ports=bound, **options)
     platform.add_tasks()
     use_broker(app, platform.settings)
@@ -60,6 +61,11 @@ def make_app(
         "jobs.dispatch": {
             "task": "jobs.dispatch",
             "schedule": DISPATCH_EVERY,
+            "options": {"queue": "control", "expires": 5},
+        },
+        "workers.reconcile": {
+            "task": "workers.reconcile",
+            "schedule": platform.settings.worker_beat,
             "options": {"queue": "control", "expires": 5},
         },
     }

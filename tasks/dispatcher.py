@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from models import Job, Records, Worker
+from models import Job, Provider, Records, Worker
 from sagas import SagaId
 from sagas.jobs.types import JobId, ProviderId, WorkerId, WorkerSpec
 from tasks.orchestrator import JobOrchestrator
@@ -30,7 +30,10 @@ def round_key(job: Job) -> str:
 
 
 class JobDispatcher:
-    """`publish` is the hint after a commit; without it the engine's reconcile finds the saga a moment later."""
+    """`publish` is the hint after a commit; without it the engine's reconcile finds the saga a moment later.
+
+    A worker that was silent for `silent_for` seconds gets no job.
+    """
 
     def __init__(
         self,
@@ -38,11 +41,13 @@ class JobDispatcher:
         orchestrator: JobOrchestrator,
         publish: Callable[[SagaId], object],
         default_spec: Callable[[], WorkerSpec],
+        silent_for: float,
     ) -> None:
         self._records = records
         self._orchestrator = orchestrator
         self._publish = publish
         self._default_spec = default_spec
+        self._silent_for = silent_for
 
     def dispatch_once(self) -> Round:
         """Give every READY worker a waiting job, and have workers made for the jobs that are left."""
@@ -53,8 +58,14 @@ class JobDispatcher:
                 if job is None:
                     break
                 seen.append(job.job_id)
-                worker = records.workers.claim_ready()
-                started = self._execute(records, job, worker) if worker else self._provision(records, job)
+                worker = records.workers.claim_ready(self._silent_for)
+                provider = None if worker else records.providers.with_free_slot()
+                if worker is not None:
+                    started: SagaId | None = self._execute(records, job, worker)
+                elif provider is not None:
+                    started = self._provision(records, job, provider)
+                else:
+                    break  # neither a worker nor a slot: the jobs behind this one would find none either
             if started is not None:
                 self._publish(started)
                 (done.executions if worker else done.provisionings).append(started)
@@ -80,7 +91,8 @@ class JobDispatcher:
             job = records.jobs.lock_pending(job_id)
             if job is None:
                 return None
-            started = self._provision(records, job)
+            provider = records.providers.with_free_slot()
+            started = self._provision(records, job, provider) if provider else None
             saga_id = job.provisioning_saga_id
         if started is not None:
             self._publish(started)
@@ -101,12 +113,9 @@ class JobDispatcher:
         records.workers.give_to(WorkerId(worker.worker_id), saga_id)
         return saga_id
 
-    def _provision(self, records: Records, job: Job) -> SagaId | None:
-        """Start the provisioning saga, unless one is under way, its next round is not due, or there is no slot."""
+    def _provision(self, records: Records, job: Job, provider: Provider) -> SagaId | None:
+        """Start the provisioning saga, unless one is under way, or its next round is not due."""
         if records.jobs.awaits_worker(job):
-            return None
-        provider = records.providers.with_free_slot()
-        if provider is None:
             return None
         started = self._orchestrator.start_provisioning_saga(
             self._default_spec(),

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from celery import Celery
 
 from models import Records
-from sagas import HodeiError, SagaResult, SagaState
+from sagas import HodeiError, SagaId, SagaResult, SagaState
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.types import ProviderId, WorkerId, WorkerSpec, WorkerState
 from tasks.orchestrator import JobOrchestrator, Provisioning
@@ -54,6 +54,37 @@ class WorkerLifecycleManager:
             client = SagaClient(app=self._app, database_url=self._database_url)
             _require_completed(started.worker_id, client.handle(started.saga_id).result(timeout=timeout))
         return started
+
+    def terminate_lost(self, silent_for: float) -> list[SagaId]:
+        """Give up READY workers that were silent for so many seconds; each saga first looks whether that is true."""
+        with self._records() as records:
+            hosts = {provider.provider_id: provider.host for provider in records.providers.list()}
+            lost = records.workers.lost(silent_for)
+        return [
+            self._orchestrator.start_termination_saga(
+                WorkerId(worker.worker_id),
+                hosts[worker.provider_id],
+                # One saga for each silence: if the worker lived, its next silence is another one.
+                idempotency_key=f"lost:{worker.worker_id}:{worker.last_seen_at:%Y%m%d%H%M%S}",
+            )
+            for worker in lost
+        ]
+
+    def withdraw_dead(self, host: str) -> list[SagaId]:
+        """When this host's provider starts: READY workers whose agents do not run get no job from here on."""
+        provider = self._provider()
+        with self._records() as records:
+            ours = {one.provider_id for one in records.providers.list() if one.host == host}
+            ready = [row for row in records.workers.list() if row.state == WorkerState.READY]
+            here = [WorkerId(row.worker_id) for row in ready if row.provider_id in ours]
+            gone = [one for one in here if not provider.is_alive(one) and records.workers.withdraw(one)]
+            # Row and saga in one transaction: nobody is withdrawn without somebody who ends it.
+            return [
+                self._orchestrator.start_termination_saga(
+                    one, host, idempotency_key=f"dead:{one}", session=records.session
+                )
+                for one in gone
+            ]
 
     def has_orphaned_workers(self) -> bool:
         """Whether this host has infrastructure without a row that wants it, or a row that lost its infrastructure.

@@ -69,6 +69,10 @@ def register(platform: Platform) -> None:
         # The message's own id, so that a message that comes twice is one job.
         submit_job(platform, JobCommand.from_json(command), job_id=JobId(self.request.id), **options)
 
+    @task("workers.reconcile")
+    def reconcile_workers() -> None:
+        platform.lifecycle.terminate_lost(platform.settings.worker_dead)
+
     @task("jobs.dispatch")
     def dispatch() -> None:
         platform.dispatcher.dispatch_once()

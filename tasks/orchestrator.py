@@ -17,6 +17,7 @@ from models import Providers, Records
 from sagas import DomainEvent, Saga, SagaId, SagaOrchestrator, SagaResult, SagaType
 from sagas.jobs.execution import execution_payload
 from sagas.jobs.provisioning import provisioning_payload
+from sagas.jobs.termination import TERMINATION, termination_payload
 from sagas.jobs.types import AssignmentId, JobId, ProviderId, WorkerId, WorkerSpec
 
 NAMESPACE = uuid.UUID("6f6465a0-5a6a-4f6b-8a1c-686f64656921")
@@ -80,6 +81,18 @@ class JobOrchestrator:
             idempotency_key=key,
             correlation_id=correlation_id,
             actor=actor,
+            session=session,
+        )
+
+    def start_termination_saga(
+        self, worker_id: WorkerId, host: str, *, idempotency_key: str, session: Session | None = None
+    ) -> SagaId:
+        """Give up a worker that is no longer there; one that turns out to live ends its saga CANCELLED."""
+        return self._sagas.start_saga(
+            TERMINATION,
+            termination_payload(worker_id, host),
+            idempotency_key=idempotency_key,
+            actor="sweep",
             session=session,
         )
 

@@ -54,7 +54,9 @@ class Platform:
     @cached_property
     def dispatcher(self) -> JobDispatcher:
         """Brings waiting jobs and workers together."""
-        return JobDispatcher(self.records, self.orchestrator, self.engine.publish, self.default_spec)
+        return JobDispatcher(
+            self.records, self.orchestrator, self.engine.publish, self.default_spec, self.settings.worker_dead
+        )
 
     @cached_property
     def lifecycle(self) -> WorkerLifecycleManager:

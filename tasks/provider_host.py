@@ -12,10 +12,8 @@ from celery.signals import worker_ready
 from kombu import Queue
 from sqlalchemy.exc import SQLAlchemyError
 
-from models import Records
 from sagas import HodeiError
 from sagas.jobs.types import ProviderId
-from sagas.store.database import connect_engine
 
 if TYPE_CHECKING:
     from tasks.platform import Platform
@@ -55,27 +53,24 @@ def _announce(platform: Platform, hosts: list[str]) -> None:
     for host in hosts:
         while not _try(platform, host):
             threading.Event().wait(TRY_AGAIN)
+    # The main process keeps no connection that a child forked later would inherit.
+    platform.engine.sql.dispose()
 
 
 def _try(platform: Platform, host: str) -> bool:
     try:
         provider_id = register_host(platform, host)
+        gone = platform.lifecycle.withdraw_dead(host)
     except (SQLAlchemyError, HodeiError) as error:
         logger.warning("provider host %s cannot be made known, trying again: %s", host, str(error).splitlines()[0])
         return False
-    logger.info("provider host %s is %s", host, provider_id)
+    logger.info(
+        "provider host %s is %s; %d of its workers have not outlived its last run", host, provider_id, len(gone)
+    )
     return True
 
 
 def register_host(platform: Platform, host: str, slots: int | None = None) -> ProviderId:
-    """On an engine of its own: the main process of a worker keeps no connection that a child would inherit."""
-    from sqlalchemy.orm import Session
-
-    settings = platform.settings
-    engine = connect_engine(settings.require_database(), schema=settings.db_schema, pool_size=1)
-    try:
-        with Session(engine) as session, session.begin():
-            records = Records(session, platform.engine.orchestrator)
-            return records.providers.register(KIND, host, capacity() if slots is None else slots)
-    finally:
-        engine.dispose()
+    """Write the provider's row if it is not there; its slots are only given to a new one."""
+    with platform.records() as records:
+        return records.providers.register(KIND, host, capacity() if slots is None else slots)

@@ -87,6 +87,9 @@ class WorkerRegistry(Protocol):
     def retire(self, session: Session, worker_id: WorkerId) -> None:
         """No job any more; the slot stays taken until `unregister`."""
 
+    def withdraw(self, session: Session, worker_id: WorkerId) -> None:
+        """Retire a worker that has no job. Raises PermanentError if it has one."""
+
     def unregister(self, session: Session, worker_id: WorkerId) -> None:
         """Write TERMINATED and give the slot back; only after the infrastructure is gone (L14)."""
 

@@ -1,5 +1,7 @@
 """US-3.1 of the seed: the execution saga's steps, over ports that remember."""
 
+from typing import Any
+
 import pytest
 
 from sagas import PermanentError, SagaContext, SagaId, SagaType
@@ -55,14 +57,14 @@ def test_only_the_assignment_is_undone_and_rows_change_with_their_step() -> None
 
 def test_send_run_job_names_the_assignment_and_the_command() -> None:
     ctx, job_id, worker_id, assignment_id = context()
-    sender = Sender()
+    sender: Any = Sender()
     SendRunJobCommandStep(sender).execute(ctx)
     assert sender.sent == [(worker_id, assignment_id, job_id, ECHO)]
 
 
 def test_send_run_job_fails_with_its_sender() -> None:
     ctx, *_ = context()
-    sender = Sender(fail=True)
+    sender: Any = Sender(fail=True)
     with pytest.raises(ConnectionError):
         SendRunJobCommandStep(sender).execute(ctx)
     assert len(sender.sent) == 1
@@ -73,4 +75,5 @@ def test_an_id_that_is_none_is_refused_in_one_line(worker_id) -> None:
     """L11: ids are distinct types, and checked where they come in."""
     ctx, *_ = context(worker_id=worker_id)
     with pytest.raises(PermanentError, match="worker_id"):
-        SendRunJobCommandStep(Sender()).execute(ctx)
+        sender: Any = Sender()
+        SendRunJobCommandStep(sender).execute(ctx)

@@ -3,6 +3,7 @@
 import pytest
 
 from providers.process import ProcessProvider
+from providers.recording import RecordingProvider
 from sagas import SagaState
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.types import JobCommand
@@ -75,3 +76,46 @@ def test_a_broker_that_loses_everything_costs_time_only(system, platform, run, q
         system.restart()
     row = finished(query, job_id, 2 * LONG)
     assert row["state"] == "SUCCEEDED"
+
+
+def test_a_worker_whose_agent_died_is_given_up_and_another_one_made(platform, start_worker, start_beat, run, query):
+    """L13, and no row without a worker: its slot comes back, and no job is sent to a dead worker."""
+    start_worker("tasks", concurrency=3, env={"HODEI_WORKER_DEAD": "2"})
+    start_beat("tasks", env={"HODEI_WORKER_DEAD": "2"})
+    run("true")
+    (agent,) = agents(query)
+    query("UPDATE providers SET capacity = 1")
+    agent.kill()
+    wait_for(lambda: query.value("SELECT state FROM workers") == "TERMINATED", LONG)
+    assert run("true")["state"] == "SUCCEEDED"
+    states = {row["state"] for row in query("SELECT state FROM workers")}
+    assert states == {"TERMINATED", "READY"} and len(agents(query)) == 1
+    outcomes = {row["state"] for row in query("SELECT state FROM saga_instances WHERE saga_type = 'termination'")}
+    assert outcomes == {"COMPLETED"}
+
+
+def test_a_host_that_starts_again_withdraws_the_workers_that_are_gone(system, platform, run, query) -> None:
+    """`hodei down` ends agents; after the next `hodei up` their rows must not be given jobs."""
+    run("true")
+    (agent,) = agents(query)
+    system.stop()
+    agent.kill()
+    system.restart()
+    wait_for(lambda: query.value("SELECT state FROM workers") in ("TERMINATING", "TERMINATED"), LONG)
+    assert run("true")["state"] == "SUCCEEDED"
+
+
+def test_a_silent_worker_that_lives_is_left_alone(make_platform, rows, query) -> None:
+    """L32: sweeps never touch what lives, or has a job."""
+    provider = RecordingProvider()
+    platform = make_platform(ports={WorkerProvider: provider})
+    provider_id = rows.provider()
+    quiet, busy = rows.ready_worker(provider_id), rows.ready_worker(provider_id)
+    rows.assigned_job(busy)
+    provider.create_worker(quiet, SPEC, "token")
+    query("UPDATE workers SET last_seen_at = last_seen_at - interval '1 hour'")
+    (saga_id,) = platform.lifecycle.terminate_lost(20)
+    assert platform.lifecycle.terminate_lost(20) == [saga_id]
+    assert platform.engine.orchestrator.drive(saga_id).outcome is SagaState.CANCELLED
+    assert {row["state"] for row in query("SELECT state FROM workers")} == {"READY", "BUSY"}
+    assert platform.dispatcher.dispatch_once().executions == []

@@ -48,8 +48,12 @@ def test_checks_and_comments_of_the_database_are_those_of_the_models(query) -> N
 
 
 def test_every_state_of_the_machines_is_allowed_and_no_other() -> None:
-    checks = {
-        table.name: [str(c.sqltext) for c in table.constraints if str(c.name).endswith("_state")]
+    checks: dict[str, list[str]] = {
+        table.name: [
+            str(c.sqltext)
+            for c in table.constraints
+            if isinstance(c, CheckConstraint) and str(c.name).endswith("_state")
+        ]
         for table in (Base.metadata.tables[Job.__tablename__], Base.metadata.tables[Worker.__tablename__])
     }
     for table, states in (("jobs", JobState), ("workers", WorkerState)):

@@ -115,5 +115,5 @@ def test_two_dispatchers_get_two_workers(rows, records) -> None:
     provider_id = rows.provider()
     rows.ready_worker(provider_id), rows.ready_worker(provider_id)
     with records() as one, records() as other:
-        first, second = one.workers.claim_ready(), other.workers.claim_ready()
+        first, second = one.workers.claim_ready(20), other.workers.claim_ready(20)
         assert first is not None and second is not None and first.worker_id != second.worker_id
