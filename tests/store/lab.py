@@ -150,8 +150,12 @@ class Lab:
         connection.autocommit = autocommit
         return connection
 
+    def cursor(self) -> Any:
+        """A cursor of the test's own connection, which commits each statement."""
+        return self._connection.cursor()
+
     def sql(self, statement: str, *values: object) -> list[dict[str, Any]]:
-        with self._connection.cursor() as cursor:
+        with self.cursor() as cursor:
             cursor.execute(statement, values or None)
             return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 

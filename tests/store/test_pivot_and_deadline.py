@@ -67,7 +67,9 @@ def test_a_pivot_that_cannot_be_verified_is_failed(lab: Lab) -> None:
     assert run.step("a")["state"] == "COMPLETED"
 
 
-@pytest.mark.parametrize(("answer", "state"), [("done", "COMPLETED"), ("not_done", "COMPENSATED"), ("failed", "FAILED")])
+@pytest.mark.parametrize(
+    ("answer", "state"), [("done", "COMPLETED"), ("not_done", "COMPENSATED"), ("failed", "FAILED")]
+)
 def test_a_pivot_is_verified(lab: Lab, answer: str, state: str) -> None:
     """R14, R16: done goes on, not done goes back, for ever unknown is FAILED."""
     run = pivotal(lab, idempotent=False, verify=True, attempts=1)
