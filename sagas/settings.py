@@ -32,6 +32,10 @@ class Settings:
     visibility_timeout: float = 3600.0
     continuation_ms: float = 200.0
     max_payload: int = 262_144
+    event_exchange: str | None = None
+    """A topic exchange that the relay publishes events to; None: none."""
+    event_exchange_types: tuple[str, ...] = ()
+    """The event types that go there; none named: every one."""
 
     def require_database(self) -> str:
         if not self.database_url:

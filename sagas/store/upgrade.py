@@ -36,6 +36,14 @@ ENTRY_POINTS = (
     "saga_lost(uuid, integer)",
     "saga_renew(uuid, text, uuid, double precision)",
     "saga_event(text, text, jsonb, uuid, text, text, text)",
+    "saga_delivery_claim(bigint, uuid, text, text, integer, double precision, double precision)",
+    "saga_delivery_settle(bigint, uuid, jsonb, double precision)",
+    "saga_delivery_lost(bigint, uuid, text)",
+    "saga_delivery_again(bigint, integer)",
+    "saga_delivery_mend(bigint, text, text, text)",
+    "saga_relay(integer)",
+    "saga_relay_take(text, uuid, integer, double precision)",
+    "saga_relay_taken(text, uuid, bigint[], jsonb)",
 )
 
 
