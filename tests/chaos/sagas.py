@@ -1,0 +1,60 @@
+"""What the workers of the chaos suite load: the scenario sagas, with the attempt's id on each row that they write.
+
+The id ties a row of the effects log to the engine's own `AttemptLost` and `LateEffect`. `CHAOS_PATCH` names modules
+(gaps, planted defects) that are loaded in these processes only.
+"""
+
+import importlib
+import os
+from typing import Any
+
+from sagas import SagaContext
+from tests.harness import scenario as scenarios
+from tests.harness.effects import record
+from tests.harness.scenario import (
+    scenario,
+    scenario_blind,
+    scenario_brief,
+    scenario_careful,
+    scenario_once,
+    scenario_pivot,
+)
+
+__all__ = [
+    "chaos_prepared",
+    "scenario",
+    "scenario_blind",
+    "scenario_brief",
+    "scenario_careful",
+    "scenario_once",
+    "scenario_pivot",
+]
+
+
+def _note(act: scenarios.Act, kind: str) -> None:
+    ctx = act.ctx
+    identity = {"attempt_id": str(ctx.attempt_id)}
+    record(kind, key=ctx.idempotency_key, saga_id=ctx.saga_id, step=ctx.step, attempt=ctx.attempt, **identity)
+
+
+scenarios.Act.note = _note  # type: ignore[method-assign]
+
+
+def _prepared(ctx: SagaContext) -> Any:
+    ctx.prepare_undo({"attempt": ctx.attempt})
+    return scenarios.execute(ctx)
+
+
+def _build_prepared() -> Any:
+    body = scenarios.execute
+    scenarios.execute = _prepared
+    try:
+        return scenarios.build("chaos_prepared")
+    finally:
+        scenarios.execute = body
+
+
+chaos_prepared = _build_prepared()
+
+for name in filter(None, os.environ.get("CHAOS_PATCH", "").split(",")):
+    importlib.import_module(name)
