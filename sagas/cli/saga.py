@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sagas.cli.saga_engine import OneLineGroup, current_engine, require_broker_of
+from sagas.cli.saga_engine import OneLineGroup, current_engine, reading, require_broker_of
 from sagas.errors import ConfigurationError, InvalidPayload
 from sagas.types import SagaId, SagaState
 
@@ -133,9 +133,10 @@ def _saga_id(text: str) -> SagaId:
 def _wait(engine: Engine, saga_id: SagaId) -> SagaResult:
     pause = 0.05
     try:
-        while (result := engine.repository.result(saga_id)) is None:
-            time.sleep(pause)
-            pause = min(pause * 1.5, 1.0)
+        with reading():
+            while (result := engine.repository.result(saga_id)) is None:
+                time.sleep(pause)
+                pause = min(pause * 1.5, 1.0)
     except KeyboardInterrupt:
         click.echo(f"hodei: saga {saga_id} goes on; see: hodei saga show {saga_id}", err=True)
         sys.exit(130)

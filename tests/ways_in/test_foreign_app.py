@@ -123,3 +123,21 @@ def test_tables_that_are_not_there_end_the_worker_with_one_line(
 
 def test_the_environment_is_clean() -> None:
     assert not [name for name in alone() if name.startswith(("PYTHON", "HODEI_"))]
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("task_always_eager = True", "hodei: task_always_eager=True runs steps without a broker"),
+        ("accept_content = ['json', 'pickle']", "hodei: pickle is among the app's serializers"),
+        ("task_annotations = {'*': {'acks_late': False}}", "hodei: task_annotations['*'] acknowledges early"),
+    ],
+)
+def test_what_would_break_a_promise_is_refused_in_one_line(
+    server_environment: Environment, proj: Path, settings: dict[str, str], setting: str, line: str
+) -> None:
+    with (proj / "celeryconfig.py").open("a") as config:
+        config.write(f"{setting}\n")
+    done = server_environment.run("celery", "-A", "proj", "worker", "-c", "1", cwd=proj, **settings)
+    (told,) = done.stderr.splitlines()
+    assert done.returncode == 1 and told.startswith(line)
