@@ -24,6 +24,8 @@ HEAD = [
     "completed_at",
     "wake_at",
     "deadline",
+    "paused_at",
+    "pause_reason",
 ]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sagas.cli.saga_engine import OneLineGroup, current_engine, reading, require_broker_of
+from sagas.cli.saga_verbs import VERBS
 from sagas.errors import ConfigurationError, InvalidPayload
 from sagas.types import SagaId, SagaState
 
@@ -104,6 +105,10 @@ def cancel(saga_id: str, reason: str, actor: str) -> None:
     if verdict == "past_pivot":
         raise ConfigurationError(f"saga {saga_id} is past its point of no return: it goes on")
     click.echo(verdict)
+
+
+for verb in VERBS:
+    saga.add_command(verb)
 
 
 def _payload(text: str) -> Any:

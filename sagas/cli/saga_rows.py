@@ -27,6 +27,8 @@ SAGA = [
     "completed_at",
     "wake_at",
     "deadline",
+    "paused_at",
+    "pause_reason",
     "error",
 ]
 STEP = [
@@ -35,6 +37,7 @@ STEP = [
     "phase",
     "attempt",
     "undo_attempt",
+    "attempt_id",
     "claimed_by",
     "lease_until",
     "not_before",

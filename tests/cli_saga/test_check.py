@@ -54,6 +54,7 @@ def test_missing_tasks_and_queues_are_named(
     assert not any("stubborn" in line for line in found["tasks"])
     assert found["queues"] == [
         "no live worker consumes the queue compensations",
+        "no live worker consumes the queue events",
         "no live worker consumes the queue payments",
     ]
 
