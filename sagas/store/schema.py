@@ -85,7 +85,7 @@ saga_instances = Table(
     CheckConstraint("live_claims >= 0", name="saga_instances_live_claims"),
     CheckConstraint(f"{_TERMINAL} OR wake_at IS NOT NULL", name="saga_instances_wake"),
     CheckConstraint(f"({_TERMINAL}) = (completed_at IS NOT NULL)", name="saga_instances_end"),
-    CheckConstraint(f"NOT ({_TERMINAL}) OR live_claims = 0", name="saga_instances_idle_at_end"),
+    CheckConstraint(f"{_TERMINAL.replace(' IN ', ' NOT IN ')} OR live_claims = 0", name="saga_instances_idle_at_end"),
     Index("idx_saga_instances_type", "saga_type"),
     Index("idx_saga_instances_state", "state"),
     Index("idx_saga_instances_correlation", "correlation_id"),
@@ -151,6 +151,11 @@ saga_steps = Table(
     UniqueConstraint("saga_id", "step_order", name="uq_saga_steps_order"),
     CheckConstraint(_one_of("state", list(StepState)), name="saga_steps_state"),
     CheckConstraint(_one_of("phase", ["forward", "verify", "undo"]), name="saga_steps_phase"),
+    CheckConstraint(
+        "lease_until IS NULL OR (attempt_id IS NOT NULL AND state IN ('IN_PROGRESS', 'UNKNOWN', 'COMPENSATING'))",
+        name="saga_steps_lease",
+    ),
+    CheckConstraint("state <> 'IN_PROGRESS' OR lease_until IS NOT NULL", name="saga_steps_claimed"),
     Index("uq_saga_steps_name", "saga_id", "step_name", unique=True),
     Index(
         "uq_saga_steps_undo",
