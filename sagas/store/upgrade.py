@@ -97,7 +97,8 @@ def drop_functions(connection: sa.Connection) -> None:
     names = [file.stem.split("_", 1)[1] for file in _function_files()]
     ours = sa.text(
         "SELECT oid::regprocedure::text FROM pg_proc"
-        " WHERE pronamespace = current_schema()::regnamespace AND proname = ANY (:names)"
+        " WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+        " AND proname = ANY (:names)"
     )
     for signature in connection.execute(ours, {"names": names}).scalars().all():
         connection.execute(sa.text(f"DROP FUNCTION {signature}"))
