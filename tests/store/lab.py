@@ -131,12 +131,14 @@ class Lab:
         self.engine = connect_engine(url)
         self.store = Store(self.engine)
         self.repository = SagaRepository(self.store)
+        self.closing: list[Callable[[], None]] = [self.engine.dispose]
         self._connection = self.connect()
         self.sql(STILL_CLOCK)
 
     def close(self) -> None:
         self._connection.close()
-        self.engine.dispose()
+        for close in self.closing:
+            close()
 
     def reopen(self) -> None:
         """After the server went away."""

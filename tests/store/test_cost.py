@@ -1,0 +1,148 @@
+"""What a step costs, as counts: round trips, transactions, synchronous commits (design 6, budgets)."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import psycopg2.extensions
+import pytest
+import sqlalchemy as sa
+
+from sagas import RetryPolicy, Saga, SagaContext, SagaId
+from sagas.registry import Registry
+from sagas.runtime.runner import Runner
+from sagas.settings import Settings
+from sagas.store.definitions import register
+from sagas.store.store import StartRequest, Store
+from tests.store.lab import NODE, ONCE, Lab, build
+
+
+class Counted(psycopg2.extensions.connection):
+    """Every message that waits for an answer of the server."""
+
+    trips: ClassVar[list[str]] = []
+
+    def cursor(self, *args: Any, **more: Any) -> Any:
+        more.setdefault("cursor_factory", CountedCursor)
+        return super().cursor(*args, **more)
+
+    def _ends(self, word: str) -> None:
+        if self.get_transaction_status() != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+            self.trips.append(word)
+
+    def commit(self) -> None:
+        self._ends("COMMIT")
+        super().commit()
+
+    def rollback(self) -> None:
+        self._ends("ROLLBACK")
+        super().rollback()
+
+
+class CountedCursor(psycopg2.extensions.cursor):
+    def execute(self, query: Any, values: Any = None) -> None:
+        connection: Any = self.connection
+        if not connection.autocommit and connection.get_transaction_status() == 0:
+            Counted.trips.append("BEGIN")
+        Counted.trips.append(str(query).split("(")[0])
+        super().execute(query, values)
+
+
+@pytest.fixture
+def trips() -> Iterator[list[str]]:
+    Counted.trips.clear()
+    yield Counted.trips
+
+
+def runner(lab: Lab, saga: Saga) -> tuple[Runner, SagaId]:
+    """A warm runner on counted connections, and a saga of that definition."""
+    engine = sa.create_engine(
+        lab.url, connect_args={"connection_factory": Counted}, pool_size=1, max_overflow=0, pool_pre_ping=False
+    )
+    store = Store(engine)
+    saga_id = SagaId(store.start(StartRequest(saga.name, {}))["saga_id"])
+    lab.closing.append(engine.dispose)
+    return Runner(store, Registry([saga]), {}, Settings()), saga_id
+
+
+def test_an_idempotent_step_costs_two_round_trips(lab: Lab, trips: list[str]) -> None:
+    """Budget: claim and commit, each one statement in autocommit."""
+    saga = lab.define("order", a={}, b={})
+    run, saga_id = runner(lab, saga)
+    run.run(saga_id, "a", undo=False, by=NODE)
+    trips.clear()
+    run.run(saga_id, "b", undo=False, by=NODE)
+
+    assert trips == ["SELECT saga_claim", "SELECT saga_commit"]
+
+
+def test_a_failure_and_an_undo_cost_two_each(lab: Lab, trips: list[str]) -> None:
+    """Budget: the turn rides in the commit of the failure."""
+    saga = build("order", a={})
+
+    def fail(ctx: SagaContext) -> None:
+        raise ZeroDivisionError
+
+    saga.step(name="z", retry=RetryPolicy(max_attempts=1))(fail)
+    register(lab.engine, [saga], Settings())
+    run, saga_id = runner(lab, saga)
+    run.run(saga_id, "a", undo=False, by=NODE)
+    trips.clear()
+    report = run.run(saga_id, "z", undo=False, by=NODE)
+    assert (report.next, trips) == ("undo", ["SELECT saga_claim", "SELECT saga_commit"])
+    trips.clear()
+    report = run.run(saga_id, "a", undo=True, by=NODE)
+    assert (report.next, trips) == ("end", ["SELECT saga_claim", "SELECT saga_commit"])
+
+
+def test_a_start_is_one_round_trip(lab: Lab, trips: list[str]) -> None:
+    """Section 6.1: one statement."""
+    run, _ = runner(lab, lab.define("order", a={}, b={}))
+    trips.clear()
+    run._store.start(StartRequest("order", {}, "key"))
+
+    assert trips == ["SELECT saga_start"]
+
+
+def synchronous(lab: Lab, sql: str, *values: Any) -> bool:
+    """Whether the transaction of this statement would wait for the disk."""
+    connection = lab.connect(autocommit=False)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            cursor.execute("SHOW synchronous_commit")
+            answer = str(cursor.fetchone()["synchronous_commit"])
+        connection.commit()
+        return answer == "on"
+    finally:
+        connection.close()
+
+
+CLAIM = "SELECT saga_claim(%s, 'a', false, %s, 'n', NULL, NULL, NULL, 10)"
+COMMIT = "SELECT saga_commit(%s, 'a', %s, 'done', 'null', NULL, '[]', NULL, false)"
+
+
+@pytest.mark.parametrize(("kind", "expected"), [({}, [False, True]), (ONCE, [True, True])], ids=["plain", "once"])
+def test_synchronous_commits_of_a_step(lab: Lab, kind: dict, expected: list[bool]) -> None:
+    """Budget: one for an idempotent step, two for a non-idempotent one (its claim)."""
+    run, attempt = lab.run(a=kind, b={}), uuid.uuid4()
+    counted = [synchronous(lab, sql, str(run.saga_id), str(attempt)) for sql in (CLAIM, COMMIT)]
+
+    assert counted == expected
+    assert run.states() == ["COMPLETED", "PENDING"]
+
+
+def test_a_step_of_a_long_saga_answers_as_much_as_one_of_a_short_saga(lab: Lab) -> None:
+    """L64: outputs ride along while they are few, and a route is at most four steps."""
+    many = {f"s{number:03}": {} for number in range(60)}
+    run = lab.run(**many)
+    sizes = []
+    for step in many:
+        attempt = uuid.uuid4()
+        answer = run.ask(step, attempt=attempt)
+        sizes.append(len(str(answer)))
+        committed = run.commit(step, attempt, output={"text": "x" * 50})
+        assert len(committed["route"] or []) <= 4
+    assert run.state == "COMPLETED"
+    assert max(sizes[20:]) <= max(sizes[:17])
+    assert lab.store.outputs(run.saga_id).keys() == many.keys()
