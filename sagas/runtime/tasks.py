@@ -114,6 +114,9 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
         "retry_backoff": True,
         "retry_backoff_max": 10,
         "max_retries": None,
+        # Whoever asked is still waiting: a child that dies over the question is no answer, another one gives it.
+        "retry_on_worker_lost": True,
+        "default_retry_delay": 1,
         # A refusal is an answer, not a fault of the worker's: it is logged in one line.
         "throws": (HodeiError,),
     }

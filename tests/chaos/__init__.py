@@ -1,1 +1,1 @@
-"""The chaos suite: real processes killed, paused and cut off by seed, judged from outside the engine (docs/chaos.md)."""
+"""The chaos suite: real processes killed, paused and cut off by seed, judged from outside the engine."""

@@ -180,7 +180,7 @@ class Disruptor:
         count = 0
         with self.system.servers.broker.client() as client:
             for queue in QUEUES:
-                for raw in client.lrange(queue, 0, 19):  # type: ignore[union-attr]
+                for raw in client.lrange(queue, 0, 19):
                     message: dict[str, Any] = json.loads(raw)
                     for _ in range(copies):
                         message["properties"]["delivery_tag"] = str(uuid.uuid4())

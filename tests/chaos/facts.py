@@ -57,7 +57,7 @@ class Case:
         """When the engine wrote that this row's attempt is lost."""
         for event in self.of("AttemptLost"):
             if event["payload"]["attempt_id"] == attempt_id(row):
-                return event["occurred_at"]  # type: ignore[no-any-return]
+                return event["occurred_at"]
         return None
 
     def is_late(self, row: Effect) -> bool:

@@ -30,8 +30,9 @@ TURNING = 0.4
 """The share of sagas with a step that turns it round."""
 KEYED_TWICE = 0.3
 CANCELLED = 0.1
-WAYS = ("client", "sql", "message")
-"""How a saga is started: by a client with a database, by `SELECT start_saga(...)`, by a message to the control worker."""
+WAYS = ("client", "sql", "broker", "message")
+"""How a saga is started: by a client with a database, by `SELECT start_saga(...)`, by a client that has the broker only,
+by a bare message."""
 
 KILLS = {"child": 12, "worker": 4, "main": 2, "beat": 1, "control": 1}
 OUTAGES = {
@@ -99,7 +100,7 @@ def _saga(dice: random.Random, key: str) -> SagaPlan:
     actions |= {f"undo_{step}": _pick(dice, UNDO) for step in STEPS}
     several = dice.choice((2, 3)) if dice.random() < KEYED_TWICE else 1
     # A message alone is outside P1 until its row exists: the first start is one that answers.
-    starts = (dice.choice(WAYS[:2]), *(dice.choice(WAYS) for _ in range(several - 1)))
+    starts = (dice.choice(WAYS[:3]), *(dice.choice(WAYS) for _ in range(several - 1)))
     cancel = dice.uniform(0, 3) if dice.random() < CANCELLED else None
     kept = {name: action for name, action in actions.items() if action != "ok"}
     return SagaPlan(key, kind, kept, starts, cancel)

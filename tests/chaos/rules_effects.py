@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 
 from tests.chaos.facts import Case, attempt_id
 from tests.harness.effects import Effect
@@ -35,7 +36,7 @@ def p3_one_claim_at_a_time(case: Case) -> Iterator[str]:
                 yield f"attempt {attempt} began {count} times"
         for step in STEPS:
             rows = [row for row in case.rows(kind, step) if not case.is_late(row)]
-            for before, after in zip(rows, rows[1:], strict=False):
+            for before, after in pairwise(rows):
                 ended = case.of(*ends, "AttemptLost", step=step)
                 if not any(before.at - CLOCKS <= end["occurred_at"] <= after.at + CLOCKS for end in ended):
                     yield f"{kind} {step} #{after.attempt} while #{before.attempt} had not ended"
@@ -83,7 +84,7 @@ def p5_no_crossing(case: Case) -> Iterator[str]:
 
 def p6_steps_in_order(case: Case) -> Iterator[str]:
     """A step begins after the one before it is completed."""
-    for before, step in zip(STEPS, STEPS[1:], strict=False):
+    for before, step in pairwise(STEPS):
         done = case.of("StepCompleted", step=before)
         for begin in case.rows("begin", step):
             if not done or begin.at + CLOCKS < done[0]["occurred_at"]:

@@ -11,7 +11,7 @@ import psycopg2
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from sagas import HodeiError
+from sagas import HodeiError, SagaClient
 from sagas.store.wire import to_json
 from tests.chaos.collect import collect
 from tests.chaos.disruptions import Disruptor, Done
@@ -59,10 +59,16 @@ class Starter:
         if plan.cancel_after is not None:
             self.futures.append(self.pool.submit(self._cancel, plan, ids))
 
-    def wait(self) -> None:
-        """Until every caller has its answer; its exception if one did not get any."""
+    def answers(self) -> None:
+        """Until every caller has its answer, with the system tended; its exception if one did not get any."""
+        while not all(future.done() for future in self.futures):
+            self.system.tend(0.1)
         for future in self.futures:
-            future.result(STUBBORN + 60)
+            future.result()
+
+    def wait(self) -> None:
+        """The same, at the end."""
+        self.answers()
         self.pool.shutdown()
 
     def _start(self, way: str, plan: SagaPlan, ids: set[str]) -> None:
@@ -71,11 +77,19 @@ class Starter:
             with suppress(OperationalError):
                 self.app.send_task("sagas.start", kwargs=kwargs, queue="control", ignore_result=True, retry=False)
             return
-        by: Callable[[SagaPlan], str] = self._by_sql if way == "sql" else self._by_client
+        ways = {"client": self._by_client, "sql": self._by_sql, "broker": self._by_broker}
+        by = ways[way]
         ids.add(_stubbornly(lambda: by(plan)))
 
     def _by_client(self, plan: SagaPlan) -> str:
         return str(self.system.client.start(plan.kind, plan.payload, idempotency_key=plan.key).saga_id)
+
+    def _by_broker(self, plan: SagaPlan) -> str:
+        return str(self.asker().start(plan.kind, plan.payload, idempotency_key=plan.key).saga_id)
+
+    def asker(self) -> SagaClient:
+        """A client without a database, of its own: its reply queue is read by one thread."""
+        return SagaClient(self.system.servers.broker.url, timeout=5)
 
     def _by_sql(self, plan: SagaPlan) -> str:
         values = (plan.kind, to_json(plan.payload), plan.key)
@@ -88,7 +102,9 @@ class Starter:
         time.sleep(plan.cancel_after or 0)
         for saga_id in list(ids):
             self.run.cancelled.add(saga_id)
-            _stubbornly(lambda saga_id=saga_id: self.system.client.handle(saga_id).cancel("chaos", "chaos"))  # type: ignore[misc]
+            client = self.asker() if plan.starts == ("broker",) else self.system.client
+            handle = client.handle(saga_id)
+            _stubbornly(lambda handle=handle: handle.cancel("chaos", "chaos"))  # type: ignore[misc]
 
 
 def _stubbornly(ask: Callable[[], str]) -> str:
@@ -166,7 +182,7 @@ def settle(system: System) -> None:
 def summary(system: System, disruptor: Disruptor, run: Run, plan: Plan) -> Outcome:
     """Collect and judge."""
     run.crashes = [done.at for done in disruptor.done if done.kind == "postgres_crash"]
-    run.killed = {pid for done in disruptor.done for pid in done.pids}
+    run.killed |= {pid for done in disruptor.done for pid in done.pids}
     run.killed |= {process.pid for process in system.processes.strays()}
     cases = collect(system, run, plan.sagas)
     outcome = Outcome(plan.seed, done=disruptor.done, restarts=system.restarts)

@@ -37,7 +37,7 @@ def _note(act: scenarios.Act, kind: str) -> None:
     record(kind, key=ctx.idempotency_key, saga_id=ctx.saga_id, step=ctx.step, attempt=ctx.attempt, **identity)
 
 
-scenarios.Act.note = _note  # type: ignore[method-assign]
+scenarios.Act.note = _note  # type: ignore[method-assign, assignment]
 
 
 def _prepared(ctx: SagaContext) -> Any:

@@ -1,0 +1,1 @@
+"""What the suite found, each reduced to a small test."""
