@@ -43,6 +43,7 @@ from sagas.errors import (
     StorageUnavailable,
     UnknownSaga,
 )
+from sagas.events import on_event
 from sagas.policy import RetryPolicy
 from sagas.ports import SagaOrchestrator
 from sagas.registry import Registry
@@ -93,6 +94,7 @@ __all__ = [
     "StorageUnavailable",
     "UnknownSaga",
     "install",
+    "on_event",
 ]
 
 

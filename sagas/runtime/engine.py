@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sagas.errors import ConfigurationError
+from sagas.events import Subscriber
 from sagas.registry import Registry
 from sagas.runtime.publish import publish_found
 from sagas.runtime.runner import Runner
 from sagas.settings import Settings
 from sagas.store.database import connect_engine
 from sagas.store.definitions import register
+from sagas.store.relay import subscribe, subscriptions_of
 from sagas.store.repository import SagaRepository
 from sagas.store.store import Store
 from sagas.types import SagaId
@@ -56,6 +58,7 @@ class Engine:
     ports: Mapping[type, Any] = field(default_factory=lambda: Ports({}))
     incarnation: UUID | None = None
     """Of this worker: minted when its main process starts, inherited by its pool. None in other processes."""
+    subscribers: tuple[Subscriber, ...] = ()
 
     @cached_property
     def sql(self) -> sa.Engine:
@@ -81,8 +84,9 @@ class Engine:
         return Orchestrator(self)
 
     def register_definitions(self) -> None:
-        """Write the loaded definitions to the database. Raises DefinitionError, StorageUnavailable."""
+        """Write the loaded definitions and subscriptions. Raises DefinitionError, StorageUnavailable."""
         register(self.sql, self.registry, self.settings)
+        subscribe(self.sql, subscriptions_of(self.subscribers, self.settings))
 
     def publish(self, saga_id: SagaId | str) -> None:
         """Hint after a commit: publish what is due for this saga, if nobody has yet."""

@@ -19,6 +19,8 @@ from sagas.runtime.command_line import one_line_under_celery
 from sagas.runtime.engine import Engine, Ports, engine_of
 from sagas.runtime.nodes import Heartbeat
 from sagas.runtime.publish import COMPENSATIONS, CONTROL
+from sagas.runtime.relay import register_relay_task
+from sagas.runtime.subscribers import EVENTS, find_subscribers, register_subscriber_tasks
 from sagas.runtime.tasks import register_engine_tasks, register_step_tasks
 from sagas.settings import Settings, load
 
@@ -27,7 +29,7 @@ log = logging.getLogger(__name__)
 __all__ = ["engine_of", "install", "user_queues"]
 
 # Of the engine; a plain `celery worker` consumes them, and each queue that a loaded definition names.
-ENGINE_QUEUES = ("steps", COMPENSATIONS, CONTROL)
+ENGINE_QUEUES = ("steps", COMPENSATIONS, CONTROL, EVENTS)
 
 
 @one_line_under_celery()
@@ -49,11 +51,14 @@ def install(
     known = settings or _settings(overrides)
     _refuse(app)
     registry = Registry(sagas)
-    registry.load_modules([*known.saga_modules, *modules])
-    engine = Engine(app, known, registry, Ports(ports or {}))
+    loaded = [*known.saga_modules, *modules]
+    registry.load_modules(loaded)
+    engine = Engine(app, known, registry, Ports(ports or {}), subscribers=find_subscribers(loaded, registry))
     app.hodei_engine = engine
     register_engine_tasks(app, engine)
     register_step_tasks(app, engine, list(registry))
+    register_relay_task(app, engine)
+    register_subscriber_tasks(app, engine)
     if app.conf.worker_consumer == "celery.worker.consumer:Consumer":
         # By its name: a client that has the app installed does not import the worker.
         app.conf.worker_consumer = "sagas.runtime.consumer:PatientConsumer"
@@ -65,9 +70,9 @@ def install(
 
 def user_queues(app: Celery) -> list[str]:
     """Queues that the loaded definitions name beyond the engine's own, but for those that depend on a payload."""
-    named = {
-        queue for saga in engine_of(app).registry for step in saga.steps for queue in (step.queue, step.undo_queue)
-    }
+    engine = engine_of(app)
+    named = {queue for saga in engine.registry for step in saga.steps for queue in (step.queue, step.undo_queue)}
+    named |= {subscriber.queue for subscriber in engine.subscribers}
     return sorted(queue for queue in named if queue not in ENGINE_QUEUES and "{" not in queue)
 
 
@@ -110,13 +115,10 @@ def named_queue(name: str) -> Queue:
 
 def _schedule(app: Celery, settings: Settings) -> None:
     every = settings.reconcile_every
-    entry = {
-        "task": "sagas.reconcile",
-        "schedule": every,
-        # A tick that nobody took in time is void: ticks do not pile up work for whoever comes back.
-        "options": {"queue": CONTROL, "expires": max(every * 2, 2.0), "ignore_result": True},
-    }
-    app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), "sagas.reconcile": entry}
+    # A tick that nobody took in time is void: ticks do not pile up work for whoever comes back.
+    options = {"queue": CONTROL, "expires": max(every * 2, 2.0), "ignore_result": True}
+    ticks = {name: {"task": name, "schedule": every, "options": options} for name in ("sagas.reconcile", "sagas.relay")}
+    app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **ticks}
 
 
 class _Lifecycle:

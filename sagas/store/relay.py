@@ -13,7 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sagas.errors import StorageUnavailable
+from sagas.events import ANY, Subscriber
 from sagas.results import DomainEvent
+from sagas.settings import Settings
 from sagas.store.relay_schema import saga_deliveries, saga_subscriptions
 from sagas.store.requests import Claimant
 from sagas.store.schema import saga_events
@@ -33,6 +35,15 @@ class Subscription:
     kind: str
     target: str
     max_attempts: int
+
+
+def subscriptions_of(subscribers: Iterable[Subscriber], settings: Settings) -> list[Subscription]:
+    """The rows that say what is wanted here: by tasks, and by the exchange of the settings."""
+    found = [Subscription(s.name, s.event_types, "task", s.queue, s.retry.max_attempts) for s in subscribers]
+    if settings.event_exchange:
+        types = settings.event_exchange_types or (ANY,)
+        found.append(Subscription(f"exchange:{settings.event_exchange}", types, "exchange", settings.event_exchange, 1))
+    return found
 
 
 def subscribe(engine: sa.Engine, subscriptions: Iterable[Subscription]) -> None:
@@ -107,9 +118,10 @@ class RelayStore(Store):
         parameters = (delivery_id, verb, reason, actor)
         return dict(self._call("SELECT saga_delivery_mend(%s, %s, %s, %s)", parameters, repeat=False))
 
-    def relay(self, limit: int) -> list[dict[str, Any]]:
-        """Messages that are due (`known`) or may be lost."""
-        return list(self._call("SELECT saga_relay(%s)", (limit,)))
+    def relay(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
+        """How many deliveries were looked at, and the messages that are due (`known`) or may be lost."""
+        found = self._call("SELECT saga_relay(%s)", (limit,))
+        return found["looked_at"], list(found["messages"])
 
     def take_for_exchange(
         self, subscriber: str, attempt_id: uuid.UUID, limit: int, lease: float

@@ -1,6 +1,7 @@
 -- What should have been sent to subscribing tasks by now, at most p_limit deliveries of it (R21: SKIP LOCKED, bounded).
--- Answers a list of messages, each with "known" (nobody has sent it, so that it is sure) and "since". The others were
--- sent, not claimed, and may be lost. Reads idx_saga_deliveries_due only: its cost does not grow with history.
+-- Answers {"looked_at": how many, "messages": [...]}, each message with "known" (nobody has sent it, so that it is sure)
+-- and "since". The others were sent, not claimed, and may be lost. Reads idx_saga_deliveries_due only: its cost does not
+-- grow with history.
 CREATE OR REPLACE FUNCTION saga_relay(p_limit integer) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -8,12 +9,14 @@ DECLARE
     v_now timestamptz := saga_now();
     v_one jsonb;
     v_all jsonb := '[]';
+    v_count integer := 0;
 BEGIN
     FOR d IN
         SELECT * FROM saga_deliveries WHERE state = 'OPEN' AND kind = 'task' AND look_at <= v_now
         ORDER BY look_at LIMIT p_limit FOR UPDATE SKIP LOCKED
     LOOP
         v_one := NULL;
+        v_count := v_count + 1;
         IF d.lease_until IS NOT NULL THEN
             -- Not while the database has just come back: who could not close it in time is given his back-off to do so.
             IF EXISTS (SELECT FROM engine_state WHERE trust_from <= v_now) THEN
@@ -35,5 +38,5 @@ BEGIN
         END IF;
         v_all := v_all || coalesce(v_one, '[]');
     END LOOP;
-    RETURN v_all;
+    RETURN jsonb_build_object('looked_at', v_count, 'messages', v_all);
 END $$;
