@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -120,15 +120,12 @@ class Workers:
 
         One that was silent for so many seconds gets no job.
         """
-        idle = (
-            select(Worker)
-            .where(Worker.state == WorkerState.READY, Worker.last_seen_at >= after(-silent_for))
-            .where(or_(Worker.owner_saga_id.is_(None), Worker.owner_saga_id.not_in(open_sagas())))
-            .order_by(Worker.ready_at)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
+        idle = _idle(silent_for).order_by(Worker.ready_at).limit(1).with_for_update(skip_locked=True)
         return self._session.scalars(idle, execution_options={"populate_existing": True}).one_or_none()
+
+    def any_ready(self, silent_for: float) -> bool:
+        """Whether there is such a worker, locked or not: its heartbeat may hold its row for a moment."""
+        return bool(self._session.scalar(select(_idle(silent_for).exists())))
 
     def give_to(self, worker_id: WorkerId, saga_id: uuid.UUID) -> None:
         """From now on this execution saga is about to use the worker."""
@@ -180,3 +177,11 @@ class Workers:
         if moved is not None:
             self._record(moved, "WorkerStatusChanged", state=target)
         return moved is not None
+
+
+def _idle(silent_for: float) -> Select[Worker]:
+    return (
+        select(Worker)
+        .where(Worker.state == WorkerState.READY, Worker.last_seen_at >= after(-silent_for))
+        .where(or_(Worker.owner_saga_id.is_(None), Worker.owner_saga_id.not_in(open_sagas())))
+    )

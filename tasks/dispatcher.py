@@ -59,13 +59,13 @@ class JobDispatcher:
                     break
                 seen.append(job.job_id)
                 worker = records.workers.claim_ready(self._silent_for)
-                provider = None if worker else records.providers.with_free_slot()
+                provider = None if worker else self._free_slot(records)
                 if worker is not None:
                     started: SagaId | None = self._execute(records, job, worker)
                 elif provider is not None:
                     started = self._provision(records, job, provider)
                 else:
-                    break  # neither a worker nor a slot: the jobs behind this one would find none either
+                    break  # the jobs behind this one would find nothing either
             if started is not None:
                 self._publish(started)
                 (done.executions if worker else done.provisionings).append(started)
@@ -97,6 +97,12 @@ class JobDispatcher:
         if started is not None:
             self._publish(started)
         return SagaId(saga_id) if saga_id else None
+
+    def _free_slot(self, records: Records) -> Provider | None:
+        """Where a worker may be made; nowhere while one is idle that we could not lock (L9): the next round gets it."""
+        if records.workers.any_ready(self._silent_for):
+            return None
+        return records.providers.with_free_slot()
 
     def _execute(self, records: Records, job: Job, worker: Worker) -> SagaId:
         """Start the execution saga; it owns the job and the worker until it ends."""

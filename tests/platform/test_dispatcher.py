@@ -68,6 +68,17 @@ def test_a_round_that_made_no_worker_is_followed_by_another_after_a_pause(platfo
     assert len(workers) == 2 and provider_id
 
 
+def test_a_worker_whose_row_is_held_for_a_moment_is_not_doubled(platform, rows, records) -> None:
+    """L9: a heartbeat holds the only idle worker's row: wait a round, do not make another worker."""
+    worker_id = rows.ready_worker(rows.provider(capacity=5))
+    rows.job()
+    with records() as r:
+        assert r.workers.seen(worker_id, "instance")
+        done = platform.dispatcher.dispatch_once()
+        assert (done.executions, done.provisionings) == ([], [])
+    assert len(platform.dispatcher.dispatch_once().executions) == 1
+
+
 def test_no_more_workers_are_asked_for_than_there_are_slots(platform, rows, query) -> None:
     rows.provider(capacity=2)
     for _ in range(5):

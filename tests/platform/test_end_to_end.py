@@ -65,6 +65,12 @@ def test_a_message_that_comes_several_times_is_one_job_and_one_worker(system, pl
     assert len(agents(query)) == 1
 
 
+def test_without_any_hint_a_job_is_run_all_the_same(system, platform, query, monkeypatch) -> None:
+    """L6: whoever submitted died between the commit and the message; the beat finds the row."""
+    monkeypatch.setattr(platform.sender, "hint_dispatch", lambda: None)
+    assert finished(query, submit_job(platform, JobCommand(("true",))))["state"] == "SUCCEEDED"
+
+
 def test_more_jobs_than_slots_are_all_run(system, platform, query) -> None:
     wait_for(lambda: query("SELECT * FROM providers"))
     query("UPDATE providers SET capacity = 2")

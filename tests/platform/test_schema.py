@@ -1,5 +1,6 @@
 """The platform's migrations are its models."""
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint
@@ -7,6 +8,7 @@ from sqlalchemy import CheckConstraint
 from models import Base, Job, Provider, Worker
 from sagas.jobs.types import JobState, WorkerState
 from sagas.store.database import connect_engine
+from sagas.store.upgrade import alembic_config, upgrade
 
 
 def test_migrations_equal_the_models(database_url: str) -> None:
@@ -66,3 +68,17 @@ def test_foreign_keys_restrict(query) -> None:
     rules = query("SELECT delete_rule FROM information_schema.referential_constraints")
     assert {rule["delete_rule"] for rule in rules} == {"RESTRICT"}
     assert Provider.__tablename__ == "providers"
+
+
+def test_the_branch_goes_down_and_up_beside_the_engine_with_rows(database_url: str, query, rows) -> None:
+    rows.assigned_job(rows.ready_worker(rows.provider()))
+    engine = connect_engine(database_url)
+    try:
+        with engine.begin() as connection:
+            command.downgrade(alembic_config(connection, None, engine_only=False), "jobs@base")
+        assert query.value("SELECT to_regclass('jobs')") is None
+        assert query.value("SELECT count(*) FROM saga_events") > 0, "the engine's own stay"
+    finally:
+        engine.dispose()
+    upgrade(database_url)
+    assert query.value("SELECT count(*) FROM jobs") == 0
