@@ -11,8 +11,8 @@ ARG PIP_INDEX_URL
 RUN python -m venv /opt/venv
 WORKDIR /app
 # The dependencies before the sources: a change of ours does not install them again.
-COPY pyproject.toml constraints.txt README* ./
-RUN mkdir sagas \
+COPY pyproject.toml constraints.txt ./
+RUN mkdir sagas && touch README.md \
  && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt --editable ".[${EXTRAS}]"
 COPY celeryconfig.py flowerconfig.p[y] ./
 COPY sagas sagas
