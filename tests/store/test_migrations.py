@@ -32,7 +32,8 @@ CHECKS = """
 INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename LIKE 'saga%' ORDER BY 1"
 COLUMNS = """
     SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity
-    FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'hodei_alembic_version' ORDER BY 1, 2
+    FROM information_schema.columns
+    WHERE table_schema = 'public' AND table_name <> 'hodei_alembic_version' ORDER BY 1, 2
 """
 PERSISTENCE = """
     SELECT relname, relpersistence FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace

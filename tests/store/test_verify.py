@@ -83,7 +83,7 @@ def test_only_one_asks(lab: Lab) -> None:
 
 
 def test_the_old_asker_does_not_clear_the_new_attempt(lab: Lab) -> None:
-    """R14 (trace): two read "not done"; the first answer leads to attempt 2, which acts and is lost; the second is late."""
+    """R14 (trace): two read "not done"; the first leads to attempt 2, which acts and is lost; the second is late."""
     run = unknown(lab)
     first = run.lose("p")
     run.do("p", outcome="not_done")
