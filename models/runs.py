@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -65,20 +66,8 @@ class Runs:
         log_lines: int | None = None,
     ) -> Answer:
         """The result of an assignment, kept by its id; it ends the job if the assignment is still the job's."""
-        told = {"exit_code": exit_code, "error": clean(error), "log_lines": log_lines}
-        job = self._session.scalars(
-            update(Job)
-            .where(Job.job_id == job_id, Job.worker_id == worker_id, Job.assignment_id == assignment_id)
-            .where(Job.state.in_(JOB_LIVE))
-            .values(
-                state=outcome.job_state,
-                finished_at=saga_now(),
-                started_at=func.coalesce(Job.started_at, saga_now()),
-                wake_at=None,
-                **told,
-            )
-            .returning(Job)
-        ).one_or_none()
+        told: dict[str, Any] = {"exit_code": exit_code, "error": clean(error), "log_lines": log_lines}
+        job = self._end(job_id, worker_id, assignment_id, outcome, told)
         if job is None and not self._lock(job_id):
             return Answer.REFUSED
         kept = insert(JobResult).values(
@@ -103,6 +92,29 @@ class Runs:
         """The job's state, or None if there is no such job."""
         state = self._session.scalar(select(Job.state).where(Job.job_id == job_id))
         return JobState(state) if state else None
+
+    def _end(
+        self,
+        job_id: JobId,
+        worker_id: WorkerId,
+        assignment_id: AssignmentId,
+        outcome: JobOutcome,
+        told: Mapping[str, Any],
+    ) -> Job | None:
+        """End the job, if it has this assignment."""
+        return self._session.scalars(
+            update(Job)
+            .where(Job.job_id == job_id, Job.worker_id == worker_id, Job.assignment_id == assignment_id)
+            .where(Job.state.in_(JOB_LIVE))
+            .values(
+                state=outcome.job_state,
+                finished_at=saga_now(),
+                started_at=func.coalesce(Job.started_at, saga_now()),
+                wake_at=None,
+                **told,
+            )
+            .returning(Job)
+        ).one_or_none()
 
     def _lock(self, job_id: JobId) -> bool:
         """The job's row, so that its events keep their order; False if there is none."""

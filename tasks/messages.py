@@ -7,6 +7,7 @@ agent says everything again until it has its answer; only its log it says once, 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -25,22 +26,30 @@ TROUBLE = (OperationalError, InterfaceError, PoolTimeout, StorageUnavailable, OS
 """Infrastructure trouble: tried again, for as long as it lasts."""
 
 
+OPTIONS: dict[str, Any] = {
+    "shared": False,
+    "acks_late": True,
+    "ignore_result": True,
+    "autoretry_for": TROUBLE,
+    "max_retries": None,
+    "retry_backoff": 1,
+    "retry_backoff_max": 15,
+}
+
+
 def register(platform: Platform) -> None:
     """Make them tasks of the app: on the queue `control`, but for the log, which has its own."""
-    options: dict[str, Any] = {
-        "shared": False,
-        "acks_late": True,
-        "ignore_result": True,
-        "autoretry_for": TROUBLE,
-        "max_retries": None,
-        "retry_backoff": 1,
-        "retry_backoff_max": 15,
-    }
 
     def task(name: str, queue: str = "control", bind: bool = False) -> Any:
-        routes = platform.app.conf.task_routes or {}
-        platform.app.conf.task_routes = {**routes, name: {"queue": queue}}
-        return platform.app.task(name=name, bind=bind, **options)
+        platform.app.conf.task_routes = {**(platform.app.conf.task_routes or {}), name: {"queue": queue}}
+        return platform.app.task(name=name, bind=bind, **OPTIONS)
+
+    _register_reports(platform, task)
+    _register_requests(platform, task)
+
+
+def _register_reports(platform: Platform, task: Callable[..., Any]) -> None:
+    """What agents tell us."""
 
     @task("workers.register")
     def register_worker(worker_id: str, instance_id: str, token: str, **about: Any) -> None:
@@ -63,6 +72,10 @@ def register(platform: Platform) -> None:
     @task("jobs.log", queue="logs")
     def log(assignment_id: str, job_id: str, records: list[list[Any]]) -> None:
         reports.log(platform, job_id, assignment_id, records)
+
+
+def _register_requests(platform: Platform, task: Callable[..., Any]) -> None:
+    """What anybody may ask for, and what beat asks for."""
 
     @task("jobs.submit", bind=True)
     def submit(self: Any, command: dict[str, Any], **options: Any) -> None:
