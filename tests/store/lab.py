@@ -172,7 +172,7 @@ class Lab:
     def now(self) -> Any:
         return self.value("SELECT saga_now()")
 
-    def define(self, name: str, timeout: float | None = None, version: int = 1, **steps: dict[str, Any]) -> Saga:
+    def define(self, name: str, timeout: float | None = None, version: int = 1, **steps: Any) -> Saga:
         saga = build(name, timeout, version, **steps)
         register(self.engine, [saga], Settings())
         return saga
@@ -181,7 +181,7 @@ class Lab:
         answer = self.store.start(StartRequest(name, payload or {}, **fields))
         return Run(self, SagaId(answer["saga_id"]))
 
-    def run(self, timeout: float | None = None, **steps: dict[str, Any]) -> Run:
+    def run(self, timeout: float | None = None, **steps: Any) -> Run:
         """A started saga of these steps."""
         name = f"saga{uuid.uuid4().hex[:8]}"
         self.define(name, timeout, **steps)

@@ -13,7 +13,8 @@ from sagas.registry import Registry
 from sagas.runtime.runner import Runner
 from sagas.settings import Settings
 from sagas.store.definitions import register
-from sagas.store.store import StartRequest, Store
+from sagas.store.requests import StartRequest
+from sagas.store.store import Store
 from tests.store.lab import NODE, ONCE, Lab, build
 
 
@@ -134,7 +135,7 @@ def test_synchronous_commits_of_a_step(lab: Lab, kind: dict, expected: list[bool
 
 def test_a_step_of_a_long_saga_answers_as_much_as_one_of_a_short_saga(lab: Lab) -> None:
     """L64: outputs ride along while they are few, and a route is at most four steps."""
-    many = {f"s{number:03}": {} for number in range(60)}
+    many: dict[str, Any] = {f"s{number:03}": {} for number in range(60)}
     run = lab.run(**many)
     sizes = []
     for step in many:

@@ -1,5 +1,7 @@
 """A late report of an attempt that was taken for lost: R19, P7."""
 
+import uuid
+
 import pytest
 
 from tests.store.lab import ASKED, LEASE, ONCE, Lab, Run
@@ -142,7 +144,7 @@ def test_at_its_end_it_is_outstanding(lab: Lab, end: str) -> None:
     assert len(late_events(run)) == 1
 
 
-def ended_with_a_lost_attempt(lab: Lab, end: str) -> tuple[Run, object]:
+def ended_with_a_lost_attempt(lab: Lab, end: str) -> tuple[Run, uuid.UUID]:
     run = lab.run(a={}, b={})
     old = run.lose("a")
     if end == "COMPLETED":

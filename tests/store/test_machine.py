@@ -60,7 +60,7 @@ class Life(RuleBasedStateMachine):
     def start(self, kinds: tuple[str, ...], attempts: int, timeout: float | None) -> None:
         self.kinds = dict(zip(STEPS, kinds, strict=True))
         name = "_".join([*kinds, str(attempts), "hurried" if timeout else "calm"])
-        steps = {step: {**KINDS[kind], "attempts": attempts} for step, kind in self.kinds.items()}
+        steps: dict[str, Any] = {step: {**KINDS[kind], "attempts": attempts} for step, kind in self.kinds.items()}
         self.lab.define(name, timeout, **steps)
         self.run = self.lab.start(name)
         self.live: Attempt | None = None

@@ -17,8 +17,9 @@ from sagas.store import upgrade as upgrades
 from sagas.store.database import connect_engine
 from sagas.store.definitions import register
 from sagas.store.relay_schema import saga_deliveries
+from sagas.store.requests import StartRequest
 from sagas.store.schema import metadata
-from sagas.store.store import StartRequest, Store
+from sagas.store.store import Store
 from tests.harness.database import MakeDatabase, Query
 from tests.store.lab import Lab, build
 

@@ -1,5 +1,6 @@
 """The seed's US-1.2 on a real PostgreSQL, and what else reads sagas back."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -17,7 +18,7 @@ def repository(lab: Lab) -> SagaRepository:
     return lab.repository
 
 
-def context(saga_type: SagaType = SagaType.PROVISIONING, **fields: str) -> SagaContext:
+def context(saga_type: SagaType = SagaType.PROVISIONING, **fields: Any) -> SagaContext:
     return SagaContext(SagaId.new(), saga_type, **fields)
 
 

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from sagas import IdempotencyKeyReused, InvalidPayload, SagaId, UnknownSaga
 from sagas.errors import ConfigurationError
 from sagas.store.database import connect_engine
-from sagas.store.store import StartRequest, Store
+from sagas.store.requests import StartRequest
+from sagas.store.store import Store
 from tests.store.lab import Lab, wait_until_blocked
 
 START = "SELECT start_saga('order', '{\"n\": 1}', 'order-42') AS saga_id"

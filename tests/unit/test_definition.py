@@ -93,7 +93,8 @@ def test_a_compensation_has_its_own_policy_and_limit() -> None:
 def test_every_option_reaches_the_plan(option: str, value: object, key: str, stored: object) -> None:
     """L74: an option that is accepted is read."""
     plain = Saga("order").step(name="a")(body).plan(300.0)
-    plan = Saga("order").step(name="a", **{option: value})(body).plan(300.0)
+    options: dict[str, Any] = {option: value}
+    plan = Saga("order").step(name="a", **options)(body).plan(300.0)
 
     assert plan[key] == stored
     assert plan != plain

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sagas import CancelSaga, DefinitionError, NotReady, PermanentError, RetryPolicy, Saga, SagaContext, SagaId
 from sagas.errors import StepTimeLimit
-from sagas.runtime.runner import Outcome, execute
+from sagas.runtime.outcomes import Outcome, execute
 
 
 @given(

@@ -24,6 +24,8 @@ VALUES = {
     "VISIBILITY_TIMEOUT": ("60", "visibility_timeout", 60.0),
     "CONTINUATION_MS": ("0", "continuation_ms", 0.0),
     "MAX_PAYLOAD": ("1000", "max_payload", 1000),
+    "EVENT_EXCHANGE": ("audit", "event_exchange", "audit"),
+    "EVENT_EXCHANGE_TYPES": ("SagaFailed,LateEffect", "event_exchange_types", ("SagaFailed", "LateEffect")),
 }
 NOWHERE = {"HODEI_HOME": "/nowhere"}
 
@@ -95,7 +97,7 @@ def test_a_broken_file_and_a_broken_number_are_told(tmp_path: Path) -> None:
         load({"HODEI_HOME": str(tmp_path)})
     with pytest.raises(ConfigurationError, match="HODEI_STEP_TIMEOUT='soon' is not a number"):
         load({**NOWHERE, "HODEI_STEP_TIMEOUT": "soon"})
-    with pytest.raises(ConfigurationError, match="HODEI_MAX_PAYLOAD='1.5' is not a number"):
+    with pytest.raises(ConfigurationError, match=r"HODEI_MAX_PAYLOAD='1\.5' is not a number"):
         load({**NOWHERE, "HODEI_MAX_PAYLOAD": "1.5"})
 
 

@@ -14,10 +14,10 @@ from sagas import DomainEvent, HodeiError, SagaId, SagaResult, SagaState, SagaTi
 from sagas import errors as all_errors
 from sagas.results import SagaStepData
 from sagas.store.repository import error_text
-from sagas.store.store import to_json, translate
+from sagas.store.wire import to_json, translate
 from sagas.types import SagaStepId
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
@@ -43,7 +43,7 @@ def test_only_what_postgresql_cannot_hold_is_refused(text: str) -> None:
             assert json.loads(to_json(value)) == value
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", SagaId.new(), {(1, 2): 3}], ids=str)
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", SagaId.new(), {(1, 2): 3}], ids=lambda v: type(v).__name__)
 def test_what_is_not_json_is_a_type_error(value: object) -> None:
     with pytest.raises(TypeError):
         to_json(value)
