@@ -12,6 +12,7 @@ import pytest
 
 from sagas.cli.main import cli
 from sagas.settings import Settings
+from sagas.types import SagaId
 from tests.harness.database import Query
 from tests.harness.processes import ROOT, Processes
 from tests.harness.servers import libpq_url
@@ -69,7 +70,7 @@ def test_it_runs_from_the_wheel_in_an_app_of_ones_own(
     servers = {"HODEI_DATABASE_URL": libpq_url(database_url), "HODEI_BROKER_URL": broker_url}
 
     def run(line: str) -> str:
-        return server_environment.ok(*shlex.split(line), cwd=directory, **servers)
+        return server_environment.ok(*shlex.split(line, comments=True), cwd=directory, **servers)
 
     install, export, upgrade, *background, start, listing = block("sh", "hodei-sagas[server]").splitlines()
     assert install.startswith("pip install ") and export.startswith("export ")
@@ -79,7 +80,9 @@ def test_it_runs_from_the_wheel_in_an_app_of_ones_own(
         name, *words = shlex.split(line.removesuffix(" &"))
         command = [server_environment.program(name), *words]
         processes.start(f"background{number}", command, {**servers, "PYTHONPATH": ""}, cwd=directory)
-    processes.started[0].wait_for_log(" ready.", 60)
+    wait_for(
+        lambda: query.value("SELECT count(*) FROM saga_definitions WHERE name = 'order'"), 60, processes.started[0].tail
+    )
     assert "COMPLETED" in run(start)
     assert " order " in run(listing)
 
@@ -112,14 +115,16 @@ def test_it_runs_from_the_checkout_without_an_app(
     for number, line in enumerate(background):
         command = "exec env " + line.removesuffix(" &") + (f" -s {tmp_path}/beat --pidfile=" if "beat" in line else "")
         processes.start(f"background{number}", ["sh", "-c", command], {**servers, **ledger}, cwd=ROOT)
-    processes.started[0].wait_for_log(" ready.", 60)
+    wait_for(
+        lambda: query.value("SELECT count(*) FROM saga_definitions WHERE name = 'order'"), 60, processes.started[0].tail
+    )
     query('SELECT start_saga(\'order\', \'{"sku": "A1", "card": "tok_1"}\')')
     wait_for(lambda: query.value("SELECT state FROM saga_instances") == "COMPLETED", 30)
 
 
 @pytest.mark.parametrize("line", commands("hodei up"))
 def test_every_command_of_the_list_exists_with_its_options(line: str) -> None:
-    _hodei, *words = shlex.split(line)
+    _hodei, *words = shlex.split(re.sub(r"\bID\b", str(SagaId.new()), line))
     command: click.Command = cli
     context = click.Context(cli, info_name="hodei")
     while isinstance(command, click.Group):
