@@ -19,6 +19,7 @@ OWN = {
     "flower": ("sagas.cli.flower:flower", "Run Flower on the system's broker, in the foreground."),
     "db": ("sagas.cli.db:db", "Make and change the database's tables."),
     "check": ("sagas.cli.check:check", "Check definitions, queues and settings before a deploy."),
+    "events": ("sagas.cli.events:events", "Events that could not be delivered: list, retry, drop."),
     "saga": ("sagas.cli.saga:saga", "List, show, start and cancel sagas."),
 }
 PLATFORM = {

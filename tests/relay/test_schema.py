@@ -5,7 +5,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from sagas.store.database import connect_engine
-from sagas.store.relay_schema import metadata, saga_deliveries, saga_subscriptions
+from sagas.store.relay_schema import saga_deliveries, saga_subscriptions
+from sagas.store.schema import metadata
 from sagas.store.upgrade import alembic_config, install_functions
 from tests.harness.database import MakeDatabase, Query
 

@@ -25,7 +25,7 @@ def counted(query: Query) -> None:
 
 def by_stream(effects: Effects) -> dict[str, list[tuple[str, int]]]:
     """What was seen of each stream, in order: `("begin", event_id)`, `("effect", event_id)`."""
-    rows = [(row.detail["stream"], row.kind, int(row.key)) for row in effects.find() if row.detail]
+    rows = [(row.detail["stream"], row.kind, int(row.key or 0)) for row in effects.find() if row.detail]
     rows.sort(key=lambda row: row[0])
     return {stream: [(kind, number) for _, kind, number in some] for stream, some in groupby(rows, lambda row: row[0])}
 
