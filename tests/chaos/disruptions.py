@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -56,8 +57,8 @@ class Disruptor:
     # --- kills -------------------------------------------------------------------------------------------------------
 
     def _child(self, disruption: Disruption, done: Done) -> None:
-        """One pool child; one that holds a claim, if there is any within five seconds."""
-        until = time.monotonic() + 5
+        """One pool child; one that holds a claim, if there is any within ten seconds."""
+        until = time.monotonic() + 10
         while time.monotonic() < until:
             claims = [claim for claim in self.system.claims() if self._is_child(claim["claim_pid"])]
             if not claims:
@@ -89,7 +90,9 @@ class Disruptor:
     def _end(self, pid: int, done: Done) -> None:
         done.at = datetime.now(UTC)
         done.pids = [pid]
-        self.system.processes.kill(pid)
+        with suppress(psutil.NoSuchProcess):  # its plan was quicker
+            if alive(pid):
+                self.system.processes.kill(pid)
 
     def _is_child(self, pid: int) -> bool:
         return any(pid in worker.child_pids() for worker in self.system.free_workers())
@@ -101,8 +104,8 @@ class Disruptor:
         self._kill_worker(disruption, done, main_only=True)
 
     def _kill_worker(self, disruption: Disruption, done: Done, main_only: bool) -> None:
-        """A step worker, one with claims if there is any within three seconds; started again later."""
-        until = time.monotonic() + 3
+        """A step worker, one with claims if there is any within six seconds; started again later."""
+        until = time.monotonic() + 6
         while True:
             claiming = {claim["claim_pid"] for claim in self.system.claims()}
             workers = self.system.free_workers()

@@ -11,6 +11,9 @@ TERMINAL = ("COMPLETED", "COMPENSATED", "CANCELLED", "FAILED")
 VANISHING = timedelta(seconds=2)
 """An asynchronous claim is on disk after three times wal_writer_delay (0.2 s); with room for a busy machine."""
 
+NOTICED = timedelta(seconds=15)
+"""From a crash of PostgreSQL to reconcile's new epoch, which takes every current step for possibly begun (R13)."""
+
 
 @dataclass
 class Run:
@@ -72,9 +75,9 @@ class Case:
         return not known and any(abs(crash - min(begun)) <= VANISHING for crash in self.run.crashes if begun)
 
     def crashed(self) -> bool:
-        """Whether PostgreSQL crashed while this saga lived."""
-        end = self.row["completed_at"]
-        return any(self.row["started_at"] <= c and (end is None or c <= end) for c in self.run.crashes)
+        """Whether PostgreSQL crashed while this saga lived, or so shortly before that reconcile noticed it then."""
+        end, begin = self.row["completed_at"], self.row["started_at"] - NOTICED
+        return any(begin <= c and (end is None or c <= end) for c in self.run.crashes)
 
     def describe(self) -> str:
         """Its story and its rows."""

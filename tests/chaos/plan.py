@@ -15,9 +15,10 @@ KINDS = {
     "chaos_prepared": 7,
 }
 FORWARD = {
-    "ok": 60,
-    "slow:0.3": 16,
-    "effect+slow:0.4": 8,
+    "ok": 50,
+    "slow:0.3": 20,
+    "slow:0.8": 8,
+    "effect+slow:0.4": 10,
     "flaky": 5,
     "flaky:2": 2,
     "notready": 2,

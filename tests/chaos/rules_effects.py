@@ -133,6 +133,22 @@ def p7_nothing_left_in_the_dark(case: Case) -> Iterator[str]:
             yield f"{case.state} with the effect of {effect.step} #{effect.attempt} standing and not listed"
 
 
+def p7_late_is_written_down(case: Case) -> Iterator[str]:
+    """An attempt that acts after it was taken for lost, and lives to report, has its effect written down."""
+    written = {e["payload"].get("attempt_id") for e in case.of("LateEffect")}
+    for effect in case.rows("effect"):
+        lost = case.lost_at(effect)
+        begun = [row.at for row in case.rows("begin", effect.step) if attempt_id(row) == attempt_id(effect)]
+        if lost is None or lost > effect.at or not begun or _died(case, effect) or attempt_id(effect) in written:
+            continue
+        # Struck by its time limit it reports an unknown outcome, which is what the engine has written already.
+        in_time = (effect.at - begun[0]).total_seconds() < case.steps[str(effect.step)]["timeout_s"] - 1
+        last = case.actions.get(str(effect.step), "ok").split(":")[0] in ("ok", "slow", "lock", "flaky", "notready")
+        answered = case.of("StepUnknown", step=effect.step) and case.of("StepCompleted", step=effect.step)
+        if in_time and last and not answered:
+            yield f"effect {effect.step} #{effect.attempt} came after its attempt was lost, and nobody wrote it down"
+
+
 def _died(case: Case, effect: Effect) -> bool:
     planned = case.actions.get(str(effect.step), "")
     return effect.pid in case.run.killed or "die" in planned or "stall" in planned
@@ -148,4 +164,5 @@ RULES = (
     p6_undone_in_reverse,
     p6_undo_for_what_was_done,
     p7_nothing_left_in_the_dark,
+    p7_late_is_written_down,
 )

@@ -19,6 +19,8 @@ from tests.harness.processes import Process, Processes
 from tests.harness.servers import BrokerServer, PostgresServer
 
 MODULE = "tests.chaos.sagas"
+QUICK = ("--without-mingle", "--without-gossip")
+"""As `hodei up` starts its workers."""
 LIVE_CLAIMS = """
 SELECT claim_pid, saga_id::text, step_name, phase, attempt_id::text FROM saga_steps
 WHERE lease_until IS NOT NULL AND claim_pid IS NOT NULL ORDER BY lease_until
@@ -78,8 +80,8 @@ class System:
         """Start every process, and wait until the workers consume."""
         queues = ("steps", "compensations")
         names = [f"steps{number}" for number in range(1, workers + 1)]
-        options = [WorkerOptions(queues=queues, concurrency=self.concurrency, name=name) for name in names]
-        options.append(WorkerOptions(queues=("control", "events", "logs"), concurrency=1, name="control"))
+        options = [WorkerOptions("tasks", queues, self.concurrency, name=name, arguments=QUICK) for name in names]
+        options.append(WorkerOptions("tasks", ("control", "events", "logs"), name="control", arguments=QUICK))
         started = [self.celery.worker(option, wait=False) for option in options]
         self.step_workers, self.control = started[:-1], started[-1]
         self.beat = self.celery.beat()

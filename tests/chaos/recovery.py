@@ -1,0 +1,171 @@
+"""Recovery times with the default settings: from a kill to the step running again, by the effects log (issue 3)."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tests.chaos.system import Servers, System, running
+from tests.harness.effects import Effect
+from tests.harness.processes import Process
+from tests.harness.scenario import plan
+
+PATIENCE = 30.0
+"""Seconds after which an observation counts as infinite."""
+HELD = "recovery"
+BUDGETS = {"child": 6.0, "worker": 3.0, "machine": 10.0, "flush": 10.0}
+MEANING = {
+    "child": "a pool child is killed; until its step runs again",
+    "worker": "a whole worker is killed and started again; from its start until its steps run again",
+    "machine": "a whole worker is killed and stays dead; until its steps run on another one",
+    "flush": "the broker forgets everything; until a saga whose message it held runs",
+}
+
+
+STARTING: list[float] = []
+"""Of the restarted workers: seconds until each consumed."""
+
+
+@dataclass
+class Times:
+    """Observations of one kind, in seconds; infinite where it did not recover."""
+
+    kind: str
+    seconds: list[float] = field(default_factory=list)
+
+    def quantile(self, share: float) -> float:
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else math.inf
+
+    @property
+    def kept(self) -> bool:
+        return self.quantile(0.95) <= BUDGETS[self.kind]
+
+
+def measure(shared: Servers, observations: int, say: Callable[[str], None] = lambda _: None) -> list[Times]:
+    """At least so many observations of each kind."""
+    kinds: dict[str, Callable[[System], list[float]]] = {
+        "child": _child,
+        "worker": _worker,
+        "machine": _machine,
+        "flush": _flush,
+    }
+    results = []
+    for kind, act in kinds.items():
+        times = Times(kind)
+        with running(shared, concurrency=3) as system:
+            while len(times.seconds) < observations:
+                times.seconds += act(system)
+                say(f"  recovery of {kind}: {len(times.seconds)}, p95 {times.quantile(0.95):.2f} s")
+        results.append(times)
+    return results
+
+
+def _hold(system: System, count: int) -> dict[int, Effect]:
+    """Start sagas whose second step blocks; the row of its begin by the pid that runs it."""
+    known = system.effects.count("begin", step="two")
+    for _ in range(count):
+        system.client.start("scenario", plan(two=f"lock:{HELD}"))
+    system.effects.wait("begin", known + count, 30, step="two")
+    system.effects.wait_until_blocked(HELD, count, 30)
+    rows = system.effects.find("begin", step="two")[known:]
+    return {row.pid: row for row in rows}
+
+
+def _again(system: System, rows: list[Effect], since: datetime) -> list[float]:
+    """Seconds until each of these steps began once more."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        found = [_next_begin(system, row) for row in rows]
+        if all(found) or time.monotonic() > until:
+            return [(row.at - since).total_seconds() if row else math.inf for row in found]
+        time.sleep(0.05)
+
+
+def _next_begin(system: System, row: Effect) -> Effect | None:
+    later = [begin for begin in system.effects.find("begin", saga_id=row.saga_id, step=row.step) if begin.id > row.id]
+    return later[0] if later else None
+
+
+def _child(system: System) -> list[float]:
+    """Three children of six, one after another."""
+    times: list[float] = []
+    with system.effects.held_lock(HELD):
+        held = _hold(system, 3)
+        for pid, row in held.items():
+            killed = datetime.now(UTC)
+            system.processes.kill(pid)
+            times += _again(system, [row], killed)
+    _let_go(system)
+    return times
+
+
+def _of_one_worker(system: System, held: dict[int, Effect]) -> tuple[Process, list[Effect]]:
+    by_worker = [
+        (worker, [row for pid, row in held.items() if pid in worker.child_pids()]) for worker in system.step_workers
+    ]
+    return max(by_worker, key=lambda one: len(one[1]))
+
+
+def _worker(system: System) -> list[float]:
+    """The only worker that runs, so that its steps wait for its own restart."""
+    spare = system.step_workers[1]
+    if spare.running():
+        system.down.add(spare.name)
+        spare.stop()
+    with system.effects.held_lock(HELD):
+        victim, rows = _of_one_worker(system, _hold(system, 3))
+        victim.kill_all()
+        started = datetime.now(UTC)
+        Process.restart(victim)
+        times = _again(system, rows, started)
+        STARTING.append(_ready_after(victim, started))
+    _let_go(system)
+    return times
+
+
+def _ready_after(worker: Process, started: datetime) -> float:
+    """Seconds from its start until the worker said that it consumes: what the machine takes, whatever the engine does."""
+    line = next(line for line in worker.log(since_start=True).splitlines() if " ready." in line)
+    ready = datetime.strptime(line[1:24], "%Y-%m-%d %H:%M:%S,%f").astimezone()  # noqa: DTZ007 - in local time
+    return (ready - started).total_seconds()
+
+
+def _machine(system: System) -> list[float]:
+    """One of two; it is started again when all is measured, for the next round."""
+    with system.effects.held_lock(HELD):
+        victim, rows = _of_one_worker(system, _hold(system, 3))
+        killed = datetime.now(UTC)
+        victim.kill_all()
+        times = _again(system, rows, killed)
+    _let_go(system)
+    victim.restart()
+    return times
+
+
+def _flush(system: System) -> list[float]:
+    """Every slot is busy, ten sagas wait in the broker; it is flushed, then the slots are free."""
+    with system.effects.held_lock(HELD):
+        _hold(system, 6)
+        handles = [system.client.start("scenario", plan()) for _ in range(10)]
+        flushed = datetime.now(UTC)
+        system.servers.broker.flush()
+    until = time.monotonic() + PATIENCE
+    while True:
+        found = [system.effects.find("begin", saga_id=handle.saga_id, step="one") for handle in handles]
+        if all(found) or time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    _let_go(system)
+    return [(rows[0].at - flushed).total_seconds() if rows else math.inf for rows in found]
+
+
+def _let_go(system: System) -> None:
+    """Until every saga has ended."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        rows = system.ask("SELECT count(*) AS n FROM saga_instances WHERE completed_at IS NULL")
+        if rows and rows[0]["n"] == 0:
+            return
+        time.sleep(0.1)
