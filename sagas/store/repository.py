@@ -8,13 +8,16 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sagas.context import SagaContext
-from sagas.errors import SagaNotFound
+from sagas.errors import SagaNotFound, StorageUnavailable
 from sagas.results import DomainEvent, SagaInstance, SagaResult, SagaStatus, SagaStepData, StepStatus
 from sagas.store.requests import StartRequest
 from sagas.store.schema import saga_events, saga_instances, saga_steps
 from sagas.store.store import Store
+from sagas.store.wire import first_line
 from sagas.types import SagaId, SagaState, SagaStepId, StepState
 
 Id = SagaId | UUID | str
@@ -80,19 +83,13 @@ class SagaRepository:
             connection.execute(statement.on_conflict_do_update(index_elements=["saga_id", "step_order"], set_=values))
 
     def find_step_by_id(self, step_id: SagaStepId | UUID | str) -> SagaStepData | None:
-        with self._engine.connect() as connection:
-            row = (
-                connection.execute(sa.select(saga_steps).where(saga_steps.c.step_id == UUID(str(step_id))))
-                .mappings()
-                .first()
-            )
-        return _step(row) if row else None
+        rows = self._rows(sa.select(saga_steps).where(saga_steps.c.step_id == UUID(str(step_id))))
+        return _step(rows[0]) if rows else None
 
     def steps_of(self, saga_id: Id) -> list[SagaStepData]:
         """The steps in their order."""
         query = sa.select(saga_steps).where(saga_steps.c.saga_id == UUID(str(saga_id))).order_by("step_order")
-        with self._engine.connect() as connection:
-            return [_step(row) for row in connection.execute(query).mappings()]
+        return [_step(row) for row in self._rows(query)]
 
     def events_of(self, stream: str) -> list[DomainEvent]:
         """The events of one stream (`saga:<id>`, `job:<id>`, ...) in order."""
@@ -146,21 +143,37 @@ class SagaRepository:
             .outerjoin_from(saga_instances, saga_steps, (step.saga_id == instance.saga_id) & where)
             .where(instance.saga_id == UUID(str(saga_id)))
         )
-        with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        if row is None:
+        rows = self._rows(query)
+        if not rows:
             raise SagaNotFound(f"there is no saga {saga_id}")
-        return (row.step_name, row.attempt_id) if row.state == SagaState.FAILED and row.step_name else None
+        row = rows[0]
+        failed = row["state"] == SagaState.FAILED and row["step_name"] is not None
+        return (row["step_name"], row["attempt_id"]) if failed else None
 
     def _find(self, condition: Any, limit: int = 1) -> list[SagaInstance]:
         query = sa.select(saga_instances).where(condition).order_by(saga_instances.c.started_at.desc()).limit(limit)
-        with self._engine.connect() as connection:
-            return [_instance(row) for row in connection.execute(query).mappings()]
+        return [_instance(row) for row in self._rows(query)]
 
     def _events(self, condition: Any) -> list[DomainEvent]:
         query = sa.select(saga_events).where(condition).order_by("event_id")
-        with self._engine.connect() as connection:
-            return [_event(row) for row in connection.execute(query).mappings()]
+        return [_event(row) for row in self._rows(query)]
+
+    def _rows(self, query: sa.Select[Any], repeat: bool = True) -> list[sa.RowMapping]:
+        """Raises StorageUnavailable."""
+        try:
+            with self._engine.connect() as connection:
+                return list(connection.execute(query).mappings())
+        except (DBAPIError, PoolTimeout) as error:
+            if isinstance(error, DBAPIError) and not (
+                error.connection_invalidated or isinstance(error, OperationalError)
+            ):
+                raise
+            if repeat:
+                # A stale pooled connection, most likely; reading twice is harmless.
+                self._engine.dispose()
+                return self._rows(query, repeat=False)
+            reason = first_line(error.orig if isinstance(error, DBAPIError) else error)
+            raise StorageUnavailable(f"PostgreSQL does not answer: {reason}") from error
 
 
 def error_text(error: Mapping[str, Any] | None) -> str | None:

@@ -43,7 +43,6 @@ def test_a_database_that_is_away_refuses_a_start(broker_url: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.xfail(reason="SagaRepository does not translate SQLAlchemy's errors", strict=True)
 def test_a_database_that_is_away_refuses_a_look(broker_url: str) -> None:
     with pytest.raises(StorageUnavailable):
         SagaClient(broker_url, database_url=NO_DATABASE).handle(SagaId.new()).status()
