@@ -61,12 +61,12 @@ def make_app(
         "jobs.dispatch": {
             "task": "jobs.dispatch",
             "schedule": DISPATCH_EVERY,
-            "options": {"queue": "control", "expires": 5},
+            "options": {"queue": "control", "expires": 10},
         },
         "workers.reconcile": {
             "task": "workers.reconcile",
             "schedule": platform.settings.worker_beat,
-            "options": {"queue": "control", "expires": 5},
+            "options": {"queue": "control", "expires": 10},
         },
     }
     return app

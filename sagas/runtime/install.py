@@ -116,7 +116,7 @@ def named_queue(name: str) -> Queue:
 def _schedule(app: Celery, settings: Settings) -> None:
     every = settings.reconcile_every
     # A tick that nobody took in time is void: ticks do not pile up work for whoever comes back.
-    options = {"queue": CONTROL, "expires": max(every * 2, 2.0), "ignore_result": True}
+    options = {"queue": CONTROL, "expires": max(every * 10, 10.0), "ignore_result": True}
     ticks = {name: {"task": name, "schedule": every, "options": options} for name in ("sagas.reconcile", "sagas.relay")}
     app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **ticks}
 
