@@ -4,8 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_flower_lists_every_step_of_a_saga_by_its_name(
     ledger: Ledger, start_flower: StartFlower, start_worker: StartWorker, saga_client: SagaClient
 ) -> None:
     """Flower is there before the saga; one search finds all its messages."""
-    flower = start_flower(env={"FLOWER_UNAUTHENTICATED_API": "true"})
+    flower = start_flower()
     start_worker()
     ended = saga_client.start("order", {**PAYLOAD, "address": "nowhere"}).result(timeout=30)
     search = urlencode({"search": f"kwargs:saga_id={ended.saga_id}"})
@@ -98,6 +99,21 @@ def test_flower_lists_every_step_of_a_saga_by_its_name(
     steps = {"order.reserve_stock", "order.charge_card", "order.ship"}
     undos = {"order.charge_card.compensate", "order.reserve_stock.compensate"}
     wait_for(lambda: names() >= steps | undos, 15, lambda: f"Flower knows {names()}")
+
+
+@pytest.mark.database("empty")
+def test_flowers_api_may_be_read_on_this_machine_and_no_more(start_flower: StartFlower) -> None:
+    """Without a login: no task is started over it, and no web page reads it by a host name of its own."""
+    tasks = f"{start_flower()}/api/tasks"
+    with urlopen(tasks, timeout=10) as answer:
+        assert answer.status == 200 and answer.headers["Access-Control-Allow-Origin"] is None
+    start = Request(f"{tasks.removesuffix('s')}/send-task/sagas.start", data=b'{"args": []}', method="POST")
+    rebound = Request(tasks, headers={"Host": "evil.example"})
+    for request in (start, rebound):
+        with pytest.raises(HTTPError) as refused:
+            urlopen(request, timeout=10)
+        with refused.value as answer:
+            assert answer.code == 401
 
 
 def test_a_failing_third_step_of_four_is_compensated_in_reverse(
