@@ -32,8 +32,8 @@ TURNING = 0.4
 KEYED_TWICE = 0.3
 CANCELLED = 0.1
 WAYS = ("client", "sql", "broker", "message")
-"""How a saga is started: by a client with a database, by `SELECT start_saga(...)`, by a client that has the broker only,
-by a bare message."""
+"""How a saga is started: by a client with a database, by `SELECT start_saga(...)`, by a client that has only the
+broker, by a bare message."""
 
 KILLS = {"child": 12, "worker": 4, "main": 2, "beat": 1, "control": 1}
 OUTAGES = {

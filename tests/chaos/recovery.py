@@ -126,9 +126,9 @@ def _worker(system: System) -> list[float]:
 
 
 def _ready_after(worker: Process, started: datetime) -> float:
-    """Seconds from its start until the worker said that it consumes: what the machine takes, whatever the engine does."""
+    """Seconds from its start until the worker consumes: what the machine takes, whatever the engine does."""
     line = next(line for line in worker.log(since_start=True).splitlines() if " ready." in line)
-    ready = datetime.strptime(line[1:24], "%Y-%m-%d %H:%M:%S,%f").astimezone()  # noqa: DTZ007 - in local time
+    ready = datetime.strptime(line[1:24], "%Y-%m-%d %H:%M:%S,%f").astimezone()
     return (ready - started).total_seconds()
 
 

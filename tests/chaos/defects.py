@@ -1,0 +1,173 @@
+"""Planted defects: small changes of the engine, made at run time in the system under test only.
+
+`sql` replaces text in the product's own functions, in that database; `patched` ones are monkeypatches of the runtime in
+`tests.chaos.planted`. A text that is no longer in the product is an error: the defect must be planted anew.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import sagas.store
+
+SQL = Path(sagas.store.__file__).parent / "sql"
+
+
+@dataclass(frozen=True)
+class Defect:
+    """`drill` names the function of `tests.chaos.drills` that must see it."""
+
+    name: str
+    promise: str
+    what: str
+    drill: str
+    sql: tuple[tuple[str, str, str], ...] = ()
+    """(function, text, what stands there instead)."""
+    patched: bool = False
+
+    def statements(self) -> list[str]:
+        """The changed functions; ValueError if the product has changed."""
+        bodies: dict[str, str] = {}
+        for function, text, instead in self.sql:
+            body = bodies.get(function) or _source(function)
+            if text not in body:
+                raise ValueError(f"defect {self.name!r}: {function} has no longer the text {text!r}")
+            bodies[function] = body.replace(text, instead)
+        return list(bodies.values())
+
+
+def _source(function: str) -> str:
+    (path,) = SQL.glob(f"*_{function}.sql")
+    return path.read_text()
+
+
+_LIVE = "IF s.live_claims > 0 THEN\n        PERFORM saga_rewake(p_saga);\n        RETURN 'wait';\n    ELSIF u"
+_ACTIVE = "WHERE i.saga_id = p_saga AND i.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')"
+_ENDED = """\
+    IF s.state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED') THEN RETURN '{"verdict": "terminal"}'; END IF;"""
+_TURN = "WHERE saga_id = p_saga AND state = 'IN_PROGRESS' RETURNING * INTO s;"
+_TURN_ANY = "completed_at = NULL, wake_at = saga_now() WHERE saga_id = p_saga RETURNING * INTO s;"
+
+DEFECTS = (
+    Defect("start answers before its row is on disk", "P1", "sagas.start rolls back", "starts", patched=True),
+    Defect("reconcile off", "P2", "the tick does nothing", "flushed", patched=True),
+    Defect("published before its commit", "P2", "the first message is out before its row", "quick", patched=True),
+    Defect(
+        "fence removed",
+        "P3",
+        "a commit is accepted whatever its attempt",
+        "silent_worker",
+        (("saga_commit", "ELSIF t.attempt_id IS DISTINCT FROM p_attempt THEN", "ELSIF false THEN"),),
+    ),
+    Defect(
+        "claim not exclusive",
+        "P3",
+        "a live claim is overwritten",
+        "doubled",
+        (
+            ("saga_claim", "WHEN t.lease_until IS NOT NULL THEN 'claimed'", ""),
+            ("saga_claim", "WHEN v_phase = 'forward' AND t.state <> 'PENDING' THEN 'done'", ""),
+        ),
+    ),
+    Defect(
+        "at-most-once forgotten",
+        "P4",
+        "a lost attempt of a non-idempotent step is run again",
+        "losses",
+        (("saga_settle_forward", "v_lost AND (NOT t.idempotent OR", "v_lost AND ("),),
+    ),
+    Defect(
+        "attempt not counted",
+        "P4",
+        "a claim spends no attempt",
+        "losses",
+        (("saga_claim", "attempt = attempt + (v_phase = 'forward')::integer", "attempt = attempt"),),
+    ),
+    Defect(
+        "undo beside a running step",
+        "P5",
+        "going back does not wait for live claims",
+        "cancelled_in_a_step",
+        (
+            ("saga_undo_next", _LIVE, "IF u"),
+            ("saga_claim", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
+        ),
+    ),
+    Defect(
+        "compensation order reversed",
+        "P6",
+        "the earliest effect is undone first",
+        "losses",
+        (
+            ("saga_next_undo", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
+            ("saga_route", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
+        ),
+    ),
+    Defect(
+        "unknown treated as failed",
+        "P6",
+        "a lost attempt leaves no possible effect",
+        "losses",
+        (("saga_settle_forward", "t.effect_possible OR v_lost OR", "t.effect_possible OR"),),
+    ),
+    Defect(
+        "late effect ignored",
+        "P7",
+        "a late report is dropped",
+        "silent_worker",
+        (("saga_late", "IF p_outcome <> 'done' OR", "IF true OR"),),
+    ),
+    Defect(
+        "expiry not written",
+        "P7",
+        "a lease that ran out is not taken over",
+        "hung_worker",
+        (("saga_look", "AND lease_until <= v_now\n", "AND false\n"),),
+    ),
+    Defect(
+        "event not written",
+        "P8",
+        "the undo of a step has no event",
+        "losses",
+        (
+            (
+                "saga_settle_undo",
+                "PERFORM saga_note(s, 'StepCompensated', t.step_name, jsonb_build_object('attempt', t.undo_attempt));",
+                "",
+            ),
+        ),
+    ),
+    Defect(
+        "terminal not terminal",
+        "P9",
+        "a cancel turns a COMPLETED saga round",
+        "starts",
+        (
+            ("saga_cancel", _ENDED, ""),
+            ("saga_cancel", 'IF s.pivot_passed THEN RETURN \'{"verdict": "past_pivot"}\'; END IF;', ""),
+            ("saga_go_back", "cancel_requested = NULL\n    " + _TURN, "cancel_requested = NULL,\n    " + _TURN_ANY),
+        ),
+    ),
+    Defect(
+        "messages are believed",
+        "P10",
+        "a stray message begins a step whose turn it is not",
+        "doubled",
+        (("saga_claim", "WHEN NOT p_undo AND t.stage <> s.current_step THEN 'not_current'", ""),),
+    ),
+    Defect("errback believed", "P10", "link_error turns a saga round", "doubled", patched=True),
+    Defect(
+        "key uniqueness dropped",
+        "P11",
+        "a key is not written",
+        "one_key",
+        (("saga_start", "IF p_key IS NULL THEN", "IF true THEN"),),
+    ),
+    Defect("a backlog is taken for lost", "P13", "messages are sent again by their age", "backlog", patched=True),
+    Defect(
+        "lost wake",
+        "P14",
+        "a saga that waits has no due time",
+        "starts",
+        (("saga_rewake", _ACTIVE, "WHERE false; UPDATE saga_instances i SET wake_at = 'infinity' " + _ACTIVE),),
+    ),
+)

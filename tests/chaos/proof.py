@@ -1,0 +1,71 @@
+"""`make chaos-proof`: each planted defect must be caught by its drill, and each drill passes without one."""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+
+from tests.chaos.defects import DEFECTS, Defect
+from tests.chaos.drills import DRILLS, perform, rules
+from tests.chaos.oracle import Violation
+from tests.chaos.system import Servers, System, running, servers
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What one drill saw, with a defect or without."""
+
+    drill: str
+    defect: Defect | None
+    caught_by: list[str]
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        return bool(self.caught_by) == (self.defect is not None)
+
+
+def prove(shared: Servers, drill: str, defect: Defect | None) -> tuple[Proof, list[Violation]]:
+    """Perform the drill on a fresh system that has the defect."""
+    begun = time.monotonic()
+
+    def plant(system: System) -> None:
+        for statement in defect.statements() if defect else []:
+            system.query(statement)
+
+    patch = {"CHAOS_PATCH": "tests.chaos.planted", "CHAOS_DEFECT": defect.name} if defect and defect.patched else {}
+    with running(shared, env=patch, prepare=plant) as system:
+        found = perform(drill, system)
+    return Proof(drill, defect, list(rules(found)), time.monotonic() - begun), found
+
+
+def main() -> int:
+    """The table of the proof; 1 if a defect was missed or a drill fails without one."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.proof", description=__doc__)
+    parser.add_argument("--only", default="", help="drills and defects whose name has this text")
+    only = parser.parse_args().only
+    proofs = []
+    with servers() as shared:
+        for name in [name for name in DRILLS if only in name]:
+            proofs.append(_say(*prove(shared, name, None)))
+        for defect in [defect for defect in DEFECTS if only in defect.name]:
+            proofs.append(_say(*prove(shared, defect.drill, defect)))
+    bad = [proof for proof in proofs if not proof.good]
+    print(f"{len(proofs) - len(bad)} of {len(proofs)} as they should be")
+    return 1 if bad else 0
+
+
+def _say(proof: Proof, found: list[Violation]) -> Proof:
+    what = f"{proof.defect.promise} {proof.defect.name}" if proof.defect else "no defect"
+    verdict = ("caught by " if proof.defect else "FALSE ALARM of ") + ", ".join(proof.caught_by)
+    if not proof.caught_by:
+        verdict = "MISSED" if proof.defect else "passes"
+    print(f"{what:48} {proof.drill:20} {verdict} ({proof.seconds:.0f} s)", flush=True)
+    if not proof.good:
+        for violation in found[:3]:
+            print(violation, flush=True)
+    return proof
+
+
+if __name__ == "__main__":
+    sys.exit(main())
