@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class Relayed:
 def relay(engine: Engine) -> Relayed:
     """One tick: bounded, and harmless beside another one."""
     store = RelayStore(engine.sql)
-    taken_back = take_back_dead(engine, store)
+    taken_back = take_back_dead(engine, store) + take_back_silent(engine, store)
     published = lost = 0
     for _ in range(MOST_BATCHES):
         looked_at, found = store.relay(BATCH)
@@ -70,6 +71,16 @@ def take_back_dead(engine: Engine, store: RelayStore) -> int:
             publish_delivery(engine.app, store.lose_delivery(delivery_id, attempt_id, f"process {pid} is gone"))
             count += 1
     return count
+
+
+def take_back_silent(engine: Engine, store: RelayStore) -> int:
+    """Claims of nodes without a heartbeat: a machine that died, or hangs. How many."""
+    silent = store.silent_deliveries(engine.settings.node_dead)
+    for claim in silent:
+        why = f"node {claim['node']} is silent"
+        found = store.lose_delivery(claim["delivery_id"], uuid.UUID(claim["attempt_id"]), why)
+        publish_delivery(engine.app, found)
+    return len(silent)
 
 
 def lost_deliveries(engine: Engine, store: RelayStore, doubtful: list[dict[str, Any]]) -> list[dict[str, Any]]:

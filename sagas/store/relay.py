@@ -86,8 +86,9 @@ class RelayStore(Store):
     def claim_delivery(self, delivery_id: int, attempt_id: uuid.UUID, by: Claimant, lease: float) -> dict[str, Any]:
         """`{"verdict": "granted", "attempt", "event"}`, or a verdict that says why not. `lease` is in seconds."""
         process = (by.node, by.host, by.pid, by.started)
-        parameters = (delivery_id, str(attempt_id), *process, lease)
-        return dict(self._call("SELECT saga_delivery_claim(%s, %s, %s, %s, %s, %s, %s)", parameters))
+        node = str(by.incarnation) if by.incarnation else None
+        parameters = (delivery_id, str(attempt_id), *process, lease, node)
+        return dict(self._call("SELECT saga_delivery_claim(%s, %s, %s, %s, %s, %s, %s, %s)", parameters))
 
     def settle_delivery(
         self,
@@ -108,6 +109,10 @@ class RelayStore(Store):
         """Write a live claim as lost; the message to be published for it, if any."""
         found = self._call("SELECT saga_delivery_lost(%s, %s, %s)", (delivery_id, str(attempt_id), why))
         return dict(found) if found else None
+
+    def silent_deliveries(self, dead: float) -> list[dict[str, Any]]:
+        """`{"delivery_id", "attempt_id", "node"}` of claims whose node has said nothing for `dead` seconds."""
+        return list(self._call("SELECT saga_delivery_silent(%s)", (dead,)))
 
     def send_again(self, delivery_id: int, most: int) -> bool:
         """Whether a lost message is to be sent again; after `most` times that nobody claimed it is parked."""

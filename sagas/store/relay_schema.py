@@ -50,6 +50,7 @@ saga_deliveries = Table(
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("attempt_id", UUID(as_uuid=True)),
     Column("claimed_by", Text),
+    Column("claim_node", UUID(as_uuid=True)),
     Column("claim_host", Text),
     Column("claim_pid", Integer),
     Column("claim_started", Double),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sagas.store.relay import RelayStore, Subscription, subscribe
+from sagas.store.requests import Claimant
 from tests.store.lab import NODE, Lab
 
 LEASE = 30.0
@@ -164,6 +165,31 @@ def test_an_event_and_the_end_before_it_that_do_not_see_each_other(
     assert sent(store) == []
     lab.advance(1.1)
     assert sent(store) == [second]
+
+
+def test_a_claim_of_a_silent_node_is_taken_back_early_and_its_end_refused(lab: Lab, store: RelayStore) -> None:
+    number = delivery_id(lab, emit(lab))
+    node = Claimant("gone", incarnation=uuid.uuid4())
+    lab.store.node_beat(node, ["events"])
+    lab.sql("UPDATE engine_state SET trust_from = saga_now()")
+    attempt = uuid.uuid4()
+    assert store.claim_delivery(number, attempt, node, LEASE)["verdict"] == "granted"
+    assert store.silent_deliveries(6.0) == []
+    lab.advance(6.1)
+    (claimed,) = store.silent_deliveries(6.0)
+    assert (claimed["delivery_id"], claimed["node"]) == (number, "gone")
+    message = store.lose_delivery(number, attempt, "silent")
+    assert message is not None and message["delivery_id"] == number
+    assert store.settle_delivery(number, attempt)["verdict"] == "late"
+
+
+def test_a_subscriber_that_moved_gets_what_waits_on_its_new_queue(lab: Lab, store: RelayStore) -> None:
+    emit(lab)
+    assert [one["queue"] for one in store.relay(200)[1]] == ["events"]
+    subscribe(lab.engine, [Subscription("plain", ("Happened",), "task", "mail", 3)])
+    lab.advance(3)
+    assert [one["queue"] for one in store.relay(200)[1]] == ["mail"]
+    assert store.sent_to(["events", "mail"]) == {"mail": 1}
 
 
 def test_a_waiting_one_is_looked_at_more_and_more_rarely(lab: Lab, store: RelayStore) -> None:

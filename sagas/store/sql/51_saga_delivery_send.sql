@@ -13,6 +13,9 @@ BEGIN
             OR (d.error IS NOT NULL AND d.look_at > v_now) THEN
         RETURN NULL;
     END IF;
-    UPDATE saga_deliveries SET published_at = v_now, look_at = v_now + interval '2 s' WHERE delivery_id = d.delivery_id;
+    UPDATE saga_deliveries SET published_at = v_now, look_at = v_now + interval '2 s',
+        -- The subscriber may have moved to another queue since.
+        target = coalesce((SELECT min(s.target) FROM saga_subscriptions s WHERE s.subscriber = p_subscriber), target)
+    WHERE delivery_id = d.delivery_id RETURNING * INTO d;
     RETURN saga_delivery_message(d);
 END $$;

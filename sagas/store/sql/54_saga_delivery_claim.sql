@@ -2,7 +2,7 @@
 -- Answers {"verdict": granted | closed | claimed | early | waits | unknown, "attempt", "event": {...}}.
 CREATE OR REPLACE FUNCTION saga_delivery_claim(
     p_delivery bigint, p_attempt uuid, p_node text, p_host text, p_pid integer, p_started double precision,
-    p_lease double precision
+    p_lease double precision, p_node_id uuid
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -24,7 +24,7 @@ BEGIN
             RETURN '{"verdict": "waits"}';
         END IF;
         UPDATE saga_deliveries SET attempt = attempt + 1, attempt_id = p_attempt, claimed_by = p_node,
-            claim_host = p_host, claim_pid = p_pid, claim_started = p_started, republished = 0,
+            claim_node = p_node_id, claim_host = p_host, claim_pid = p_pid, claim_started = p_started, republished = 0,
             published_at = coalesce(published_at, v_now), lease_until = v_now + make_interval(secs => p_lease),
             look_at = v_now + make_interval(secs => p_lease)
         WHERE delivery_id = p_delivery RETURNING * INTO d;

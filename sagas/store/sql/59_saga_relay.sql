@@ -10,6 +10,7 @@ DECLARE
     v_one jsonb;
     v_all jsonb := '[]';
     v_count integer := 0;
+    v_known boolean;
 BEGIN
     FOR d IN
         SELECT * FROM saga_deliveries WHERE state = 'OPEN' AND kind = 'task' AND look_at <= v_now
@@ -30,11 +31,13 @@ BEGIN
             UPDATE saga_deliveries SET look_at = v_now + greatest(interval '1 s', v_now - created_at)
             WHERE delivery_id = d.delivery_id;
         ELSE
+            v_known := d.published_at IS NULL;
             UPDATE saga_deliveries SET published_at = coalesce(published_at, v_now), look_at = v_now
-                + least(interval '5 s', interval '2 s' + coalesce(v_now - published_at, interval '0') / 4)
-            WHERE delivery_id = d.delivery_id;
-            v_one := saga_delivery_message(d) || jsonb_build_object('known', d.published_at IS NULL,
-                'since', coalesce(d.published_at, v_now));
+                + least(interval '5 s', interval '2 s' + coalesce(v_now - published_at, interval '0') / 4),
+                target = coalesce((SELECT min(s.target) FROM saga_subscriptions s WHERE s.subscriber = d.subscriber),
+                    target)
+            WHERE delivery_id = d.delivery_id RETURNING * INTO d;
+            v_one := saga_delivery_message(d) || jsonb_build_object('known', v_known, 'since', d.published_at);
         END IF;
         v_all := v_all || coalesce(v_one, '[]');
     END LOOP;

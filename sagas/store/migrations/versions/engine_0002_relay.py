@@ -33,6 +33,7 @@ CREATE TABLE saga_deliveries (
     attempt integer NOT NULL DEFAULT 0,
     attempt_id uuid,
     claimed_by text,
+    claim_node uuid,
     claim_host text,
     claim_pid integer,
     claim_started double precision,
