@@ -20,8 +20,9 @@ task_acks_late = True
 worker_prefetch_multiplier = 1
 # A lost pool child is the engine's affair (attempts, leases): Celery's own requeue would loop for ever.
 task_reject_on_worker_lost = False
-# When the connection drops, unacknowledged messages are delivered again at once: stop the first copies.
-worker_cancel_long_running_tasks_on_connection_loss = True
+# When the connection drops, unacknowledged messages are delivered again at once. The first copies go on: the second
+# ones are refused their claims, and a stopped copy would be an attempt that the broker's trouble has spent.
+worker_cancel_long_running_tasks_on_connection_loss = False
 
 broker_connection_retry_on_startup = True
 # For ever: a worker whose broker is away for an hour must be there when it comes back.
