@@ -3,11 +3,15 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format clean
+.PHONY: help setup demo test check chaos chaos-proof lint format clean
 
 BIN := .venv/bin
 READY := .venv/.hodei-ready
 PYTEST_ARGS ?=
+SEEDS ?= 1-20
+SAGAS ?= 200
+KILLS ?= 20
+CHAOS_ARGS ?=
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -25,6 +29,12 @@ check: $(READY) ## format, lint, strict types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+chaos: $(READY) ## kill, pause and cut off a real system by seed (SEEDS=1-20 SAGAS=200 KILLS=20; an hour), write docs/chaos.md
+	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) --sagas $(SAGAS) --kills $(KILLS) --report docs/chaos.md $(CHAOS_ARGS)
+
+chaos-proof: $(READY) ## plant defects, one for each promise: each must be caught
+	@$(BIN)/python -m tests.chaos.proof
 
 lint: $(READY) ## the linter alone, mending what it can
 	@$(BIN)/ruff check --fix .
