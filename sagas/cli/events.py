@@ -14,7 +14,7 @@ from sagas.errors import HodeiError
 
 @click.group(cls=OneLineGroup)
 def events() -> None:
-    """Events that could not be delivered: list them, try them again, give them up."""
+    """Events and who wants them: list what could not be delivered, try it again, give it up."""
 
 
 @events.command()
@@ -53,6 +53,39 @@ def retry(ids: tuple[int, ...], reason: str | None, actor: str, as_json: bool) -
 def drop(ids: tuple[int, ...], reason: str, actor: str, as_json: bool) -> None:
     """Give parked deliveries up: this subscriber will not get these events."""
     _mend(ids, "drop", reason, actor, as_json)
+
+
+@events.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def subscribers(as_json: bool) -> None:
+    """List who wants which events, and how many wait for them."""
+    from sagas.cli.report import show_table
+    from sagas.store.relay import RelayStore
+
+    with reading():
+        found = RelayStore(current_engine().sql).subscribers()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    rows = [{**one, "event_types": ", ".join(one["event_types"])} for one in found]
+    names = ("subscriber", "kind", "target", "event_types", "open", "parked")
+    columns = ("SUBSCRIBER", "KIND", "QUEUE OR EXCHANGE", "EVENTS", "OPEN", "PARKED")
+    show_table(columns, [tuple(str(one[name]) for name in names) for one in rows])
+
+
+@events.command()
+@click.argument("subscriber")
+@click.option("--reason", required=True, help="Kept with the event that says so.")
+@click.option("--actor", default="cli", show_default=True, help="Who does it.")
+def unsubscribe(subscriber: str, reason: str, actor: str) -> None:
+    """Forget a subscriber whose code is gone: what is open for it is dropped."""
+    from sagas.store.relay import RelayStore
+
+    with reading():
+        dropped = RelayStore(current_engine().sql).unsubscribe(subscriber, reason, actor)
+    if dropped is None:
+        raise HodeiError(f"there is no subscriber {subscriber!r}; see: hodei events subscribers")
+    click.echo(f"{subscriber} unsubscribed, {dropped} open deliveries dropped")
 
 
 def _mend(ids: tuple[int, ...], verb: str, reason: str | None, actor: str, as_json: bool) -> None:

@@ -123,6 +123,11 @@ class RelayStore(Store):
         parameters = (delivery_id, verb, reason, actor)
         return dict(self._call("SELECT saga_delivery_mend(%s, %s, %s, %s)", parameters, repeat=False))
 
+    def unsubscribe(self, subscriber: str, reason: str, actor: str | None) -> int | None:
+        """Forget a subscriber; how many open deliveries were dropped with it, None if nobody knows it."""
+        found = self._call("SELECT saga_unsubscribe(%s, %s, %s)", (subscriber, reason, actor), repeat=False)
+        return None if found is None else int(found)
+
     def relay(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
         """How many deliveries were looked at, and the messages that are due (`known`) or may be lost."""
         found = self._call("SELECT saga_relay(%s)", (limit,))
@@ -185,6 +190,17 @@ class RelayStore(Store):
         )
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def subscribers(self) -> list[dict[str, Any]]:
+        """Who wants what, with how many deliveries of theirs are open and parked."""
+        rows = self._rows(
+            "SELECT s.subscriber, s.kind, s.target, array_agg(s.event_type ORDER BY s.event_type),"
+            " (SELECT count(*) FROM saga_deliveries d WHERE d.subscriber = s.subscriber AND d.state = 'OPEN'),"
+            " (SELECT count(*) FROM saga_deliveries d WHERE d.subscriber = s.subscriber AND d.state = 'PARKED')"
+            " FROM saga_subscriptions s GROUP BY s.subscriber, s.kind, s.target ORDER BY s.subscriber"
+        )
+        names = ("subscriber", "kind", "target", "event_types", "open", "parked")
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         def read(cursor: Any) -> list[tuple[Any, ...]]:

@@ -42,6 +42,7 @@ ENTRY_POINTS = (
     "saga_delivery_again(bigint, integer)",
     "saga_delivery_silent(double precision)",
     "saga_delivery_mend(bigint, text, text, text)",
+    "saga_unsubscribe(text, text, text)",
     "saga_relay(integer)",
     "saga_relay_take(text, uuid, integer, double precision)",
     "saga_relay_taken(text, uuid, bigint[], jsonb)",

@@ -14,7 +14,7 @@ from tests.relay import handlers
 from tests.store.lab import Lab
 
 HANDLERS = "tests.relay.handlers"
-ALL = (handlers.plain, handlers.counting, handlers.elsewhere)
+ALL = (handlers.plain, handlers.counting, handlers.elsewhere, handlers.of_sagas)
 
 Emit = Callable[..., int]
 MakeEngine = Callable[..., Engine]

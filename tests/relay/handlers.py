@@ -52,3 +52,9 @@ def counting(event: DomainEvent, session: Any) -> None:
 def elsewhere(event: DomainEvent) -> None:
     """On a queue of its own."""
     play(event, "elsewhere")
+
+
+@on_event(("SagaStarted", "SagaCompleted"), retry=PATIENCE)
+def of_sagas(event: DomainEvent) -> None:
+    """Events that the engine writes."""
+    record("told", saga_id=event.saga_id, step=event.event_type)

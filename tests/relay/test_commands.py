@@ -92,3 +92,19 @@ def test_what_is_not_parked_is_refused_in_one_line(hodei: Hodei, parked: list[in
         f"hodei: delivery {parked[0]} is DROPPED, not PARKED; there is no delivery 999999; see: hodei events parked\n"
     )
     assert len(told(query)) == 1
+
+
+def test_a_subscriber_whose_code_is_gone_is_forgotten(
+    hodei: Hodei, parked: list[int], emit: Emit, query: Query
+) -> None:
+    emit("job:2")
+    found = {one["subscriber"]: one for one in json.loads(hodei("events", "subscribers", "--json")[1])}
+    assert (found["plain"]["event_types"], found["plain"]["open"], found["plain"]["parked"]) == (["Happened"], 1, 2)
+    assert "elsewhere" in hodei("events", "subscribers")[1]
+    code, out, _ = hodei("events", "unsubscribe", "plain", "--reason", "renamed")
+    assert (code, out) == (0, "plain unsubscribed, 1 open deliveries dropped\n")
+    emit("job:2")
+    assert query.value("SELECT count(*) FROM saga_deliveries WHERE state = 'OPEN'") == 0
+    assert told(query) == [("SubscriberRemoved", "cli", "renamed")]
+    code, _, err = hodei("events", "unsubscribe", "plain", "--reason", "again")
+    assert (code, err) == (1, "hodei: there is no subscriber 'plain'; see: hodei events subscribers\n")

@@ -84,6 +84,7 @@ def test_install_registers_tasks_queues_and_the_tick() -> None:
     assert {"events.plain", "events.counting", "events.elsewhere", "sagas.relay"} <= set(app.tasks)
     assert user_queues(app) == ["mail"]
     assert {"events", "mail"} <= {queue.name for queue in app.conf.task_queues}
-    assert app.conf.beat_schedule["sagas.relay"]["options"]["expires"] == 2.0
+    schedule = app.conf.beat_schedule
+    assert schedule["sagas.relay"]["options"] == schedule["sagas.reconcile"]["options"]
     assert app.tasks["events.plain"].time_limit == 21
     app.close()

@@ -2,17 +2,22 @@
 
 import time
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import pytest
 from celery import Celery
 
-from tests.harness.celery_fixtures import StartBeat, StartSystem, StartWorker
+from tests.harness.celery_fixtures import SCENARIO, StartBeat, StartSystem, StartWorker
 from tests.harness.database import Query
 from tests.harness.effects import Effects
 from tests.harness.processes import Processes
+from tests.harness.scenario import plan
 from tests.harness.servers import BrokerServer
 from tests.harness.wait import wait_for
 from tests.relay.conftest import HANDLERS, Emit
+
+if TYPE_CHECKING:
+    from sagas import SagaClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.saga_modules(HANDLERS)]
 
@@ -147,10 +152,14 @@ def test_what_a_transactional_subscriber_writes_counts_once(
     assert effects.count("effect", key=str(killed)) == 2
 
 
+@pytest.mark.saga_modules(HANDLERS, SCENARIO)
 def test_a_queue_of_its_own_and_the_events_of_a_saga(
-    start_worker: StartWorker, start_beat: StartBeat, emit: Emit, effects: Effects
+    start_worker: StartWorker, start_beat: StartBeat, saga_client: "SagaClient", emit: Emit, effects: Effects
 ) -> None:
-    """A plain worker consumes the queues that subscribers name."""
+    """A plain worker consumes the queues that subscribers name; what a saga tells arrives in its order."""
     start_worker()
     start_beat()
     effects.wait("effect", key=str(emit("job:1", "Elsewhere")), step="elsewhere", timeout=20)
+    handle = saga_client.start("scenario", plan())
+    effects.wait("told", 2, saga_id=handle.saga_id, timeout=20)
+    assert effects.story(handle.saga_id, ("told",)) == ["told SagaStarted", "told SagaCompleted"]
