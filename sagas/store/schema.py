@@ -26,7 +26,6 @@ metadata = MetaData()
 _TIME = TIMESTAMP(timezone=True)
 _ZERO = text("0")
 _FALSE = text("false")
-_ACTIVE = "state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')"
 
 
 def _one_of(column: str, values: list[str]) -> str:
@@ -90,7 +89,7 @@ saga_instances = Table(
     Index("idx_saga_instances_state", "state"),
     Index("idx_saga_instances_correlation", "correlation_id"),
     Index("idx_saga_instances_parent", "parent_saga_id", postgresql_where=text("parent_saga_id IS NOT NULL")),
-    Index("idx_saga_instances_wake", "wake_at", postgresql_where=text(_ACTIVE)),
+    Index("idx_saga_instances_wake", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
     Index(
         "uq_saga_instances_key",
         "saga_type",

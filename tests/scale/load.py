@@ -18,7 +18,7 @@ from tests.scale.sagas import bulk
 START = """
 SELECT saga_start(%s, %s, NULL, NULL, 'load', NULL, '{}', NULL, true) AS started FROM generate_series(1, %s)
 """
-# Rows whose messages follow a moment later, as a client's do: far less than the two seconds after which reconcile looks.
+# Rows whose messages follow a moment later, as a client's do: far less than the two seconds until reconcile looks.
 TOGETHER = 50
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 import redis
@@ -55,7 +56,7 @@ def test_ten_minutes_without_a_worker(
         turn_back(ours, saga_id)
     # The first message of a saga that was moved by hand is still there, and refused when it is taken.
     before = {"steps": SAGAS, "compensations": GOING_BACK}
-    with broker_server.client() as client, query.connect() as connection:
+    with broker_server.client() as client, closing(query.connect()) as connection:
         seen = [depths(client)]
         ticks = ticks_of(control)
         for hop in range(1, HOPS + 1):

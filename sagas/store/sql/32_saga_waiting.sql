@@ -7,7 +7,8 @@ LANGUAGE sql STABLE AS $$
         FROM saga_instances s
         LEFT JOIN saga_steps t ON s.state <> 'COMPENSATING' AND t.saga_id = s.saga_id AND t.step_order = s.current_step
         LEFT JOIN LATERAL saga_next_undo(s.saga_id) u ON s.state = 'COMPENSATING'
-        WHERE s.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING') AND s.live_claims = 0 AND s.paused_at IS NULL
+        WHERE s.wake_at < 'infinity' AND s.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')
+            AND s.live_claims = 0 AND s.paused_at IS NULL
             AND coalesce(t.not_before, u.not_before, saga_now()) <= saga_now()
         GROUP BY 1
     ) w WHERE w.queue = ANY (p_queues)
