@@ -37,9 +37,9 @@ class Drill:
         self.starter = Starter(self.system, self.run)
         self.disruptor = Disruptor(self.system)
 
-    def start(self, kind: str = "scenario", *ways: str, cancel: float | None = None, **actions: str) -> SagaPlan:
+    def start(self, kind: str = "scenario", *ways: str, **actions: str) -> SagaPlan:
         """One saga with that plan."""
-        plan = SagaPlan(f"drill-{len(self.plans)}", kind, actions, ways or ("client",), cancel)
+        plan = SagaPlan(f"drill-{len(self.plans)}", kind, actions, ways or ("client",))
         self.plans.append(plan)
         self.starter(plan)
         return plan
@@ -62,7 +62,7 @@ class Drill:
 
 
 def starts(drill: Drill) -> None:
-    """Sagas started in every way, some cancelled; a client that waited has a row, and what SQL started runs."""
+    """Sagas started in every way; a client that waited has a row, and what SQL started runs."""
     for way in ("broker", "sql", "client"):
         drill.start("scenario", way)
         drill.start("scenario", way, "message", three="fail")
@@ -161,9 +161,9 @@ def doubled(drill: Drill) -> None:
 def cancelled_in_a_step(drill: Drill) -> None:
     """A cancel while a step runs: its undo waits for it."""
     with drill.system.effects.held_lock("late"):
-        plan = drill.start("scenario", two="lock:late", cancel=0.0)
-        first = _begun(drill, 1, plan)
-        drill.starter.answers()
+        first = _begun(drill, 1, drill.start("scenario", two="lock:late"))
+        drill.run.cancelled.add(str(first.saga_id))
+        drill.system.client.handle(str(first.saga_id)).cancel("drill", "drill")
         until = time.monotonic() + 6
         while time.monotonic() < until and not drill.system.effects.count("undo", saga_id=first.saga_id):
             drill.system.tend(0.2)
