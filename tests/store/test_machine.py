@@ -71,6 +71,9 @@ class Life(RuleBasedStateMachine):
     @rule(step=st.sampled_from(STEPS), undo=st.booleans(), acts=st.booleans())
     def claim(self, step: str, undo: bool, acts: bool) -> None:
         """A message of any step arrives, in order or not."""
+        self.attempt(step, undo, acts)
+
+    def attempt(self, step: str, undo: bool, acts: bool) -> None:
         attempt = Attempt(step, "")
         before = self.run.row()
         answer = self.run.ask(step, undo, attempt.id)
@@ -82,6 +85,17 @@ class Life(RuleBasedStateMachine):
         self.live = attempt
         if attempt.phase == "forward" and acts:
             self.effects[step] += 1
+
+    @rule(acts=st.booleans())
+    def deliver(self, acts: bool) -> None:
+        """The right message arrives: lives get somewhere."""
+        row = self.run.row()
+        if row["state"] == "COMPENSATING":
+            step = self.lab.sql("SELECT step_name FROM saga_next_undo(%s)", str(self.run.saga_id))[0]["step_name"]
+        else:
+            step = STEPS[min(row["current_step"], 2)]
+        if step:
+            self.attempt(step, row["state"] == "COMPENSATING", acts)
 
     @precondition(lambda self: self.live)
     @rule()
