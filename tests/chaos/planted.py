@@ -4,6 +4,8 @@ import os
 import time
 from typing import Any
 
+from celery import current_app
+
 from sagas.runtime import publish, reconcile, tasks
 from sagas.runtime.engine import Engine
 from sagas.store.requests import StartRequest
@@ -30,12 +32,11 @@ def reconcile_off() -> None:
 
 def publish_first() -> None:
     """The first message is out, then its row is committed."""
-    from tasks.celery import app
 
     def start(store: Store, request: StartRequest, *, session: Any = None) -> dict[str, Any]:
         with store.engine.begin() as connection:
             answer = dict(execute_on(connection, START, request.parameters()))
-            publish.publish_route(app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
+            publish.publish_route(current_app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
             time.sleep(0.5)
         return {**answer, "route": []}
 

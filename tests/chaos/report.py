@@ -1,5 +1,6 @@
 """The committed report of a run (docs/chaos.md), and the same as JSON."""
 
+import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
@@ -49,7 +50,13 @@ class Report:
         """The page."""
         problems = self.problems()
         verdict = "No violation was found." if not problems else f"{len(problems)} problems, the first: {problems[0]}"
-        parts = [HEAD, f"Written by `{self.command}`. {verdict}\n", *self._totals(), *self._gaps(), *self._recovery()]
+        parts = [
+            HEAD,
+            f"Written by `{self.command}` at commit {_commit()}. {verdict}\n",
+            *self._totals(),
+            *self._gaps(),
+            *self._recovery(),
+        ]
         return "\n".join(parts)
 
     def _totals(self) -> list[str]:
@@ -125,6 +132,11 @@ class Report:
             "recovery": {times.kind: times.seconds for times in self.times},
             "problems": self.problems(),
         }
+
+
+def _commit() -> str:
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def _rows(counts: Counter[str]) -> list[str]:
