@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import faulthandler
+import functools
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
+
+from billiard.process import current_process
 
 from sagas.errors import StepTimeLimit, StorageUnavailable
 
 T = TypeVar("T")
 
+# How long (seconds) a message waits for PostgreSQL before it is dropped: the row is unclaimed, reconcile sends another.
+CLAIM_PATIENCE = 10.0
+# How long an attempt that has ended waits to be recorded: an outage spends no attempt, and there is nothing else to do.
+COMMIT_PATIENCE = 3600.0
+# The end of a process comes this long after its step's own timer: it is for code that no signal interrupts.
+KILL_AFTER = 1.0
+
+
+def message_limit(seconds: float) -> float:
+    """Celery's hard limit of a message whose step has a limit of `seconds`: it must not strike while we wait."""
+    return CLAIM_PATIENCE + seconds + KILL_AFTER + COMMIT_PATIENCE
+
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise StepTimeLimit in the body after `seconds`. Outside the main thread there is no such timer: no limit."""
+    """Raise StepTimeLimit in the body after `seconds`; a pool child that this cannot interrupt ends a second later.
+
+    Outside the main thread there is no such timer: no limit.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -26,11 +47,28 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, strike)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Not Celery's limit, which counts the whole message: this watch is over when the author's code is.
+    in_pool = getattr(current_process(), "index", None) is not None
+    if in_pool:
+        faulthandler.dump_traceback_later(seconds + KILL_AFTER, exit=True, file=_last_words())
     try:
         yield
     finally:
+        if in_pool:
+            faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@functools.cache
+def _last_words() -> TextIO:
+    """Where the traceback of a killed step goes: Celery may have put a logger in the place of sys.stderr."""
+    try:
+        if sys.__stderr__ is not None and sys.__stderr__.fileno() >= 0:
+            return sys.__stderr__
+    except (OSError, ValueError):
+        pass
+    return open(os.devnull, "w")
 
 
 def patiently(work: Callable[[], T], seconds: float) -> T:

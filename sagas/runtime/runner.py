@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from sagas.context import Outputs, SagaContext
 from sagas.errors import InvalidPayload, StepTimeLimit, StorageUnavailable, UnknownSaga
 from sagas.registry import Registry
-from sagas.runtime.limits import patiently
+from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
 from sagas.runtime.outcomes import Outcome, execute
 from sagas.runtime.renewal import renewed
-from sagas.settings import LEASE_MARGIN, Settings
+from sagas.settings import Settings
 from sagas.step import Step
 from sagas.store.requests import Claimant
 from sagas.store.store import Store
@@ -26,9 +26,6 @@ from sagas.store.wire import to_json
 from sagas.types import SagaId
 
 log = logging.getLogger(__name__)
-
-# How long a message waits for PostgreSQL before it is dropped: the row is unclaimed, reconcile sends another.
-CLAIM_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ class _Attempt:
     def _commit(
         self, claim: dict[str, Any], outcome: Outcome, events: list[tuple[str, dict[str, Any]]], ride: bool
     ) -> dict[str, Any]:
-        """Record the outcome, however long PostgreSQL is away: until the lease has run out it may still count."""
+        """Record the outcome, however long PostgreSQL is away: its leases are judged only when it is back (R11)."""
 
         def commit() -> dict[str, Any]:
             return self.store.commit(
@@ -170,7 +167,7 @@ class _Attempt:
                 ride=ride,
             )
 
-        return patiently(commit, claim["timeout_s"] + LEASE_MARGIN)
+        return patiently(commit, COMMIT_PATIENCE)
 
     def _in_transaction(
         self, claim: dict[str, Any], step: Step, ctx: SagaContext, ride: bool

@@ -21,12 +21,10 @@ from sagas.events import Subscriber
 from sagas.registry import Registry
 from sagas.results import DomainEvent
 from sagas.runtime.engine import Engine
-from sagas.runtime.limits import patiently, time_limit
+from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, message_limit, patiently, time_limit
 from sagas.runtime.outcomes import Outcome
 from sagas.runtime.process import claimant
 from sagas.runtime.publish import task_name
-from sagas.runtime.runner import CLAIM_PATIENCE
-from sagas.runtime.tasks import KILL_AFTER
 from sagas.settings import LEASE_MARGIN
 from sagas.store.relay import RelayStore, event_of
 from sagas.store.requests import Claimant
@@ -67,7 +65,7 @@ def _register(app: Celery, engine: Engine, subscriber: Subscriber) -> None:
         reject_on_worker_lost=False,
         ignore_result=True,
         store_errors_even_if_ignored=False,
-        time_limit=limit + KILL_AFTER,
+        time_limit=message_limit(limit),
         max_retries=None,
     )
     def handle(self: Any, delivery_id: int, saga_id: str | None = None) -> None:
@@ -98,7 +96,7 @@ def deliver(
     def settle() -> dict[str, Any]:
         return store.settle_delivery(delivery_id, attempt_id, outcome.stored_error(), outcome.retry_in)
 
-    answer = patiently(settle, lease)
+    answer = patiently(settle, COMMIT_PATIENCE)
     if answer["verdict"] in ("late", "parked"):
         log.warning("event %s to %s: %s (%s)", event.event_id, subscriber.name, answer["verdict"], outcome.error)
     return outcome, answer

@@ -14,6 +14,7 @@ from celery.exceptions import Retry
 from sagas.definition import Saga
 from sagas.errors import HodeiError, StorageUnavailable, UnknownSaga
 from sagas.runtime.engine import Engine
+from sagas.runtime.limits import message_limit
 from sagas.runtime.process import claimant
 from sagas.runtime.publish import COMPENSATIONS, CONTROL, publish_route, task_name
 from sagas.runtime.reconcile import help_saga, reconcile
@@ -21,9 +22,6 @@ from sagas.runtime.runner import Report
 from sagas.runtime.verbs import cancel_saga
 from sagas.store.requests import StartRequest
 from sagas.types import SagaId
-
-# Celery's own kill comes this long (seconds) after the step's own timer: it is for code that no signal interrupts.
-KILL_AFTER = 1.0
 
 
 def register_step_tasks(app: Celery, engine: Engine, sagas: list[Saga]) -> None:
@@ -60,7 +58,7 @@ def _register_step_task(
         reject_on_worker_lost=False,
         ignore_result=True,
         store_errors_even_if_ignored=False,
-        time_limit=limit + KILL_AFTER,
+        time_limit=message_limit(limit),
         rate_limit=rate_limit,
         max_retries=None,
     )
