@@ -34,7 +34,7 @@ chaos: $(READY) ## kill, pause and cut off a real system by seed (SEEDS=1-20 SAG
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) --sagas $(SAGAS) --kills $(KILLS) --report docs/chaos.md $(CHAOS_ARGS)
 
 chaos-proof: $(READY) ## plant defects, one for each promise: each must be caught
-	@$(BIN)/python -m tests.chaos.proof
+	@$(BIN)/python -m tests.chaos.proof --report docs/chaos.md
 
 lint: $(READY) ## the linter alone, mending what it can
 	@$(BIN)/ruff check --fix .

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos.gaps_run import run_gaps
 from tests.chaos.plan import draw
 from tests.chaos.recovery import measure
-from tests.chaos.report import Report
+from tests.chaos.report import Report, write_section
 from tests.chaos.run import Outcome, run_seed
 from tests.chaos.system import servers
 
@@ -69,7 +69,7 @@ def _tell(name: str, outcome: Outcome) -> None:
 def _write(report: Report, arguments: argparse.Namespace) -> None:
     """After each part, so that a run that is stopped has left what it found."""
     if arguments.report:
-        arguments.report.write_text(report.text())
+        write_section(arguments.report, run=report.text())
     if arguments.json:
         arguments.json.write_text(json.dumps(report.data(), indent=1))
 

@@ -128,11 +128,13 @@ class Disruptor:
                 os.kill(pid, signals.SIGCONT)  # orphans go on with what they have begun
 
     def _beat(self, disruption: Disruption, done: Done) -> None:
-        self.system.kill(self.system.beat, disruption.length)
+        for beat in self.system.beats:
+            self.system.kill(beat, disruption.length)
 
     def _control(self, disruption: Disruption, done: Done) -> None:
-        done.pids = self.system.control.session_pids()
-        self.system.kill(self.system.control, disruption.length)
+        for control in self.system.controls:
+            done.pids += control.session_pids()
+            self.system.kill(control, disruption.length)
 
     # --- outages -----------------------------------------------------------------------------------------------------
 

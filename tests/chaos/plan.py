@@ -13,6 +13,7 @@ KINDS = {
     "scenario_careful": 10,
     "scenario_brief": 15,
     "chaos_prepared": 7,
+    "chaos_hasty": 7,
 }
 FORWARD = {
     "ok": 50,
@@ -80,6 +81,16 @@ class Plan:
     seed: int
     sagas: list[SagaPlan]
     disruptions: list[Disruption]
+
+    @property
+    def twice(self) -> bool:
+        """Two beats and two control workers, in every second seed."""
+        return self.seed % 2 == 0
+
+    @property
+    def env(self) -> dict[str, str]:
+        """In every third seed the broker delivers again what is not acknowledged within five seconds (L43)."""
+        return {"HODEI_VISIBILITY_TIMEOUT": "5"} if self.seed % 3 == 0 else {}
 
 
 def draw(seed: int, sagas: int, kills: int) -> Plan:

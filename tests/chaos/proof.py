@@ -4,10 +4,12 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.chaos.defects import DEFECTS, Defect
 from tests.chaos.drills import DRILLS, perform, rules
 from tests.chaos.oracle import Violation
+from tests.chaos.report import write_section
 from tests.chaos.system import Servers, System, running, servers
 
 
@@ -43,16 +45,33 @@ def main() -> int:
     """The table of the proof; 1 if a defect was missed or a drill fails without one."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.proof", description=__doc__)
     parser.add_argument("--only", default="", help="drills and defects whose name has this text")
-    only = parser.parse_args().only
+    parser.add_argument("--report", type=Path, help="write the table into that page")
+    arguments = parser.parse_args()
+    only = arguments.only
     proofs = []
     with servers() as shared:
         for name in [name for name in DRILLS if only in name]:
             proofs.append(_say(*prove(shared, name, None)))
         for defect in [defect for defect in DEFECTS if only in defect.name]:
             proofs.append(_say(*prove(shared, defect.drill, defect)))
+    if arguments.report:
+        write_section(arguments.report, proof=table(proofs))
     bad = [proof for proof in proofs if not proof.good]
     print(f"{len(proofs) - len(bad)} of {len(proofs)} as they should be")
     return 1 if bad else 0
+
+
+def table(proofs: list[Proof]) -> str:
+    """Defect, promise, and what caught it."""
+    lines = ["| promise | defect | what was changed | drill | caught by |", "|---|---|---|---|---|"]
+    for proof in proofs:
+        if proof.defect:
+            caught = ", ".join(proof.caught_by) or "**nothing**"
+            lines.append(
+                f"| {proof.defect.promise} | {proof.defect.name} | {proof.defect.what} | {proof.drill} | {caught} |"
+            )
+    passed = [proof.drill for proof in proofs if proof.defect is None and proof.good]
+    return "\n".join(lines) + f"\n\nWithout a defect these drills pass: {', '.join(passed)}.\n"
 
 
 def _say(proof: Proof, found: list[Violation]) -> Proof:

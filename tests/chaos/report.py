@@ -3,6 +3,7 @@
 import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,16 @@ and cut off at random but reproducibly by seed. An oracle outside the engine (an
 steps write, and the final rows) is checked against the promises of the design. `make chaos` writes this page,
 `make chaos-proof` plants defects that the suite must see, and a short run is part of `make test`.
 """
+
+PROOF = "## Planted defects"
+"""The page's last section; `python -m tests.chaos.proof --report` writes it, a run of seeds leaves it as it is."""
+
+
+def write_section(path: Path, run: str | None = None, proof: str | None = None) -> None:
+    """Replace one of the page's two parts, and keep the other."""
+    old_run, mark, old_proof = (path.read_text() if path.exists() else "").partition(PROOF)
+    kept = mark + old_proof if proof is None else f"{PROOF}\n\n{proof}"
+    path.write_text(f"{(old_run if run is None else run).rstrip()}\n\n{kept.rstrip()}".rstrip() + "\n")
 
 
 @dataclass

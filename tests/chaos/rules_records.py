@@ -69,6 +69,8 @@ def outcome_has_its_reason(case: Case) -> Iterator[str]:
         why = error.get("type")
         if why == "Cancelled" and str(case.row["saga_id"]) not in case.run.cancelled:
             yield "cancelled, and nobody asked for it"
+        elif why == "DeadlineExceeded" and case.row["deadline"] is not None:
+            return
         elif why not in ("Cancelled", "AttemptLost", "StepTimeLimit") and not _planned(case, ""):
             yield f"went back for {error}, which is not in its plan"
         elif why == "AttemptLost" and not case.of("AttemptLost"):
@@ -76,7 +78,8 @@ def outcome_has_its_reason(case: Case) -> Iterator[str]:
     elif case.state == "FAILED":
         lost = case.of("AttemptLost")
         stuck = _planned(case, "undo_") if case.row["failed_from"] == "undo" else _planned(case, "")
-        if case.row["failed_from"] == "forward" and case.row["saga_type"] != "scenario_pivot":
+        stuck = stuck or (error.get("type") == "DeadlineExceeded" and case.row["deadline"] is not None)
+        if case.row["failed_from"] == "forward" and not any(step["pivot"] for step in case.steps.values()):
             yield "FAILED forward, without a pivot"
         if not (stuck or lost):
             yield f"FAILED ({case.row['failed_from']}) for {error}, which is not in its plan"

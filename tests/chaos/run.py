@@ -122,7 +122,7 @@ def run_seed(shared: Servers, plan: Plan, concurrency: int = 3, say: Callable[[s
     """Do all of the plan on a fresh system; violations are in the outcome."""
     begun = time.monotonic()
     run = Run()
-    with running(shared, concurrency=concurrency) as system:
+    with running(shared, concurrency=concurrency, twice=plan.twice, env=plan.env) as system:
         disruptor, starter = Disruptor(system), Starter(system, run)
         batches = _batches(plan)
         for number, (sagas, disruption) in enumerate(zip(batches, [*plan.disruptions, None], strict=True)):

@@ -21,6 +21,7 @@ from tests.harness.scenario import (
 )
 
 __all__ = [
+    "chaos_hasty",
     "chaos_prepared",
     "scenario",
     "scenario_blind",
@@ -55,6 +56,8 @@ def _build_prepared() -> Any:
 
 
 chaos_prepared = _build_prepared()
+chaos_hasty = scenarios.build("chaos_hasty", three={"pivot": True, "undo": False}, four={"undo": False})
+chaos_hasty.timeout = 2.5  # seconds: its deadline strikes anywhere
 
 for name in filter(None, os.environ.get("CHAOS_PATCH", "").split(",")):
     importlib.import_module(name)

@@ -18,6 +18,7 @@ from tests.harness.effects import URL_VARIABLE, Effects
 from tests.harness.processes import Process, Processes
 from tests.harness.servers import BrokerServer, PostgresServer
 
+CONTROL = ("control", "events", "logs")
 MODULE = "tests.chaos.sagas"
 QUICK = ("--without-mingle", "--without-gossip")
 """As `hodei up` starts its workers."""
@@ -76,21 +77,22 @@ class System:
         """Processes that ended by themselves and were started again."""
         self._due: list[tuple[float, Any]] = []
 
-    def start(self, workers: int = 2) -> None:
-        """Start every process, and wait until the workers consume."""
+    def start(self, workers: int = 2, twice: bool = False) -> None:
+        """Start every process, and wait until the workers consume; `twice`: two control workers and two beats."""
         queues = ("steps", "compensations")
         names = [f"steps{number}" for number in range(1, workers + 1)]
         options = [WorkerOptions("tasks", queues, self.concurrency, name=name, arguments=QUICK) for name in names]
-        options.append(WorkerOptions("tasks", ("control", "events", "logs"), name="control", arguments=QUICK))
+        controls = ("control", "control2") if twice else ("control",)
+        options += [WorkerOptions("tasks", CONTROL, name=name, arguments=QUICK) for name in controls]
         started = [self.celery.worker(option, wait=False) for option in options]
-        self.step_workers, self.control = started[:-1], started[-1]
-        self.beat = self.celery.beat()
+        self.step_workers, self.controls = started[:workers], started[workers:]
+        self.beats = [self.celery.beat(name=name) for name in (("beat", "beat2") if twice else ("beat",))]
         for worker in started:
             worker.wait_ready(60)
 
     @property
     def all(self) -> list[Process]:
-        return [*self.step_workers, self.control, self.beat]
+        return [*self.step_workers, *self.controls, *self.beats]
 
     def later(self, seconds: float, action: Any) -> None:
         """Call `action` in `seconds`, from `tend`."""
@@ -169,7 +171,13 @@ class System:
 
 @contextmanager
 def running(
-    shared: Servers, *, concurrency: int = 3, workers: int = 2, env: dict[str, str] | None = None, prepare: Any = None
+    shared: Servers,
+    *,
+    concurrency: int = 3,
+    workers: int = 2,
+    twice: bool = False,
+    env: dict[str, str] | None = None,
+    prepare: Any = None,
 ) -> Iterator[System]:
     """A started system in a directory of its own; `prepare(system)` is called before the processes start."""
     directory = Path(tempfile.mkdtemp(prefix="hodei-chaos-"))
@@ -177,7 +185,7 @@ def running(
     try:
         if prepare is not None:
             prepare(system)
-        system.start(workers)
+        system.start(workers, twice)
         yield system
     finally:
         system.stop()

@@ -2,6 +2,8 @@
 
 import pytest
 
+from sagas.store.store import Store
+from tests.chaos import gaps
 from tests.chaos.plan import draw
 from tests.chaos.run import run_seed
 from tests.chaos.system import servers
@@ -18,3 +20,20 @@ def test_no_promise_is_broken_under_a_few_kills() -> None:
 
 def test_a_seed_gives_the_same_plan_again() -> None:
     assert draw(7, 50, 10) == draw(7, 50, 10) != draw(8, 50, 10)
+
+
+def test_every_statement_of_the_store_is_a_gap_of_the_chaos_run_or_says_why_not() -> None:
+    """Whoever adds a commit point arms it in `tests.chaos.gaps` (L68)."""
+    armed = {"claim", "commit", *gaps.STATEMENTS}
+    why_not = {
+        "engine": "no statement",
+        "waiting": "only reads",
+        "outputs": "only reads",
+        "live_claims_of": "only reads",
+        "node_beat": "in the worker's main process, and killed with it: kills of `main` and `worker`",
+        "pause": "a person's verb, in the process of the command line; reconcile finds what it did not publish",
+        "mend": "a person's verb, the same",
+        "renew": "only where a pool has threads; a kill ends the renewal with its step",
+        "record_event": "in the caller's own transaction",
+    }
+    assert {name for name in vars(Store) if not name.startswith("_")} == armed | set(why_not)
