@@ -10,6 +10,7 @@ from sagas import DefinitionError, DomainEvent, Saga, on_event
 from sagas.events import Subscriber
 from sagas.registry import Registry
 from sagas.runtime.install import user_queues
+from sagas.runtime.limits import message_limit
 from sagas.runtime.subscribers import find_subscribers
 from sagas.settings import Settings
 from sagas.store.relay import Subscription, subscriptions_of
@@ -86,5 +87,5 @@ def test_install_registers_tasks_queues_and_the_tick() -> None:
     assert {"events", "mail"} <= {queue.name for queue in app.conf.task_queues}
     schedule = app.conf.beat_schedule
     assert schedule["sagas.relay"]["options"] == schedule["sagas.reconcile"]["options"]
-    assert app.tasks["events.plain"].time_limit == 21
+    assert app.tasks["events.plain"].time_limit == message_limit(20)
     app.close()

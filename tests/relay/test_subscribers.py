@@ -145,7 +145,7 @@ def test_what_a_transactional_subscriber_writes_counts_once(
     with effects.held_lock("gate"):
         killed = emit("job:2", "CountedToo", do="gate:gate")
         (pid,) = effects.wait_until_blocked("gate")
-        assert query("SELECT FROM counted WHERE event_id = %s", killed) == []
+        assert query("SELECT event_id FROM counted WHERE event_id = %s", killed) == []
         processes.kill(pid)
     wait_for(lambda: all_closed(query), 30, lambda: str(states(query)))
     assert sorted(row["event_id"] for row in query("SELECT event_id FROM counted")) == [raised, killed]
