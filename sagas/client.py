@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sagas.errors import BrokerUnavailable, ConfigurationError, InvalidPayload, SagaTimeout
+from sagas.jsontext import to_json
 from sagas.results import SagaResult, SagaStatus, StepStatus
 from sagas.settings import load
 from sagas.types import SagaId, SagaState, StepState
@@ -136,13 +137,11 @@ def check_json(payload: Any, limit: int) -> dict[str, Any]:
     if not isinstance(payload, Mapping):
         raise InvalidPayload(f"the payload is a {type(payload).__name__}; a JSON object (a dict) is meant")
     try:
-        text = json.dumps(dict(payload), allow_nan=False)
+        text = to_json(dict(payload))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidPayload(f"the payload is not JSON: {error}") from None
+        raise InvalidPayload(f"the payload is not JSON that PostgreSQL can store: {error}") from None
     if len(text) > limit:
         raise InvalidPayload(f"the payload has {len(text)} bytes, more than {limit}; store it and pass its address")
-    if "\\u0000" in text:
-        raise InvalidPayload("the payload has a NUL character, which PostgreSQL cannot store")
     read: dict[str, Any] = json.loads(text)
     if read.keys() != payload.keys():
         raise InvalidPayload("the payload has keys that are not strings")

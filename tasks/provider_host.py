@@ -9,11 +9,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from celery.signals import worker_ready
-from kombu import Queue
 from sqlalchemy.exc import SQLAlchemyError
 
 from sagas import HodeiError
 from sagas.jobs.types import ProviderId
+from sagas.runtime.install import named_queue
 
 if TYPE_CHECKING:
     from tasks.platform import Platform
@@ -33,7 +33,7 @@ def capacity() -> int:
 def register(platform: Platform) -> None:
     """A plain `celery worker` consumes its own host's queue; whoever consumes one says so to the database."""
     ours = ("events", "logs", PREFIX + socket.gethostname())
-    platform.app.conf.task_queues = [*platform.app.conf.task_queues, *(Queue(name) for name in ours)]
+    platform.app.conf.task_queues = [*platform.app.conf.task_queues, *(named_queue(name) for name in ours)]
 
     def announce(sender: Any, **_: Any) -> None:
         if sender.app is not platform.app:

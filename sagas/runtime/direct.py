@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from celery import Celery
@@ -12,7 +13,7 @@ from sagas.runtime.engine import Engine, engine_of
 from sagas.runtime.publish import publish_route
 from sagas.runtime.tasks import check_payload
 from sagas.runtime.verbs import cancel_saga
-from sagas.settings import load
+from sagas.settings import load, normalise_database_url
 from sagas.store.requests import StartRequest
 from sagas.types import SagaId
 
@@ -21,13 +22,13 @@ class DirectLine:
     """Reads and writes PostgreSQL itself; the broker only gets the first message."""
 
     def __init__(self, app: Celery, database_url: str) -> None:
-        settings = load(database_url=database_url)
         try:
-            # In an app that has sagas installed, its definitions check payloads before anything is written.
-            registry = engine_of(app).registry
-            self._engine = Engine(app, settings, registry)
+            # An app that has sagas installed: its definitions check payloads before anything is written.
+            installed = engine_of(app)
+            settings = replace(installed.settings, database_url=normalise_database_url(database_url))
+            self._engine = Engine(app, settings, installed.registry)
         except ConfigurationError:
-            self._engine = Engine(app, settings)
+            self._engine = Engine(app, load(database_url=database_url))
 
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
         check_payload(self._engine, fields["saga_type"], fields["payload"])

@@ -19,7 +19,7 @@ from sagas.step import Step
 class Outcome:
     """How an attempt ended, as a value. `retry_in` None: it is not to be tried again."""
 
-    kind: Literal["done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output"]
+    kind: Literal["done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output", "refused"]
     output: Any = None
     error: BaseException | None = None
     retry_in: float | None = None

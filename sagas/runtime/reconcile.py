@@ -42,6 +42,9 @@ def reconcile(engine: Engine) -> Reconciled:
         found = engine.store.reconcile(BATCH)
         if found is None:
             return Reconciled(looked_at, taken_over, published, lost, busy=True)
+        for one in [one for one in found if "trouble" in one]:
+            log.error("saga %s cannot be looked at, again in 30 s: %s", one["saga_id"], one["trouble"])
+        found = [one for one in found if "trouble" not in one]
         doubtful = lost_messages(engine, [one for one in found if not one["known"]])
         again = [one for one in doubtful if engine.store.lost(SagaId(one["saga_id"]), MOST_UNCLAIMED)]
         for one in [one for one in found if one["known"]] + again:

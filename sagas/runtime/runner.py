@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from sagas.context import Outputs, SagaContext
 from sagas.errors import InvalidPayload, StepTimeLimit, StorageUnavailable, UnknownSaga
+from sagas.jsontext import to_json
 from sagas.registry import Registry
 from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
 from sagas.runtime.outcomes import Outcome, execute
@@ -22,7 +23,6 @@ from sagas.settings import Settings
 from sagas.step import Step
 from sagas.store.requests import Claimant
 from sagas.store.store import Store
-from sagas.store.wire import to_json
 from sagas.types import SagaId
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class _Attempt:
             try:
                 saga.check_payload(ctx.payload)
             except InvalidPayload as error:
-                outcome = Outcome("cancel", error=error)
+                outcome = Outcome("refused", error=error)
                 return outcome, self._commit(claim, outcome, [], ride)
         if claim["transactional"]:
             return self._in_transaction(claim, step, ctx, ride)
@@ -200,6 +200,10 @@ class _Attempt:
                     if answer["verdict"] == "late":
                         return outcome, {"verdict": "late", "next": "wait"}
         except (DBAPIError, StorageUnavailable) as error:
-            # It may have committed or not: the record, asked by the attempt's id, knows.
-            outcome = Outcome("unknown", error=error)
+            # It may have committed or not: the record, asked by the attempt's id, knows. If not, it was rolled back;
+            # trouble with the database spends no attempt, what the database refuses (a deferred constraint) does.
+            if isinstance(error, (StorageUnavailable, OperationalError, InterfaceError)):
+                outcome = Outcome("not_ready", error=error, retry_in=1.0)
+            else:
+                outcome = Outcome("failed", error=error, retry_in=step.retry.delay(ctx.attempt))
         return outcome, self._commit(claim, outcome, [], ride)

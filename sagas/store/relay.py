@@ -14,13 +14,14 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sagas.errors import StorageUnavailable
 from sagas.events import ANY, Subscriber
+from sagas.jsontext import to_json
 from sagas.results import DomainEvent
 from sagas.settings import Settings
 from sagas.store.relay_schema import saga_deliveries, saga_subscriptions
 from sagas.store.requests import Claimant
 from sagas.store.schema import saga_events
 from sagas.store.store import Store
-from sagas.store.wire import execute_on, first_line, to_json
+from sagas.store.wire import execute_on, first_line
 from sagas.types import SagaId
 
 SETTLE = "SELECT saga_delivery_settle(%s, %s, %s, %s)"

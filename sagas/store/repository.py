@@ -131,8 +131,11 @@ class SagaRepository:
             error=saga.error,
         )
 
-    def failed_step(self, saga_id: Id) -> tuple[str, UUID] | None:
-        """Name and attempt id of the step at which a saga has FAILED; None if it is not FAILED. Raises SagaNotFound."""
+    def failed_step(self, saga_id: Id) -> tuple[str, UUID | None] | None:
+        """Name and attempt id (None: never begun) of the step at which a saga FAILED; None if it did not.
+
+        Raises SagaNotFound.
+        """
         instance, step = saga_instances.c, saga_steps.c
         where = sa.case(
             (instance.failed_from == "undo", (step.state == "FAILED") & (step.phase == "undo")),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sagas.store.wire import to_json
+from sagas.jsontext import to_json
 from sagas.types import SagaId
 
 

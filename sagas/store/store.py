@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sagas.errors import StorageUnavailable
+from sagas.jsontext import to_json
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
 from sagas.store.requests import Claimant, StartRequest
-from sagas.store.wire import execute_on, first_line, is_trouble, to_json, translate
+from sagas.store.wire import execute_on, first_line, is_trouble, translate
 from sagas.types import SagaId
 
 T = TypeVar("T")
@@ -97,10 +98,10 @@ class Store:
         """`{"saga_id", "step", "attempt_id", "node"}` of claims that may be taken over early (seconds)."""
         return list(self._call("SELECT saga_silent(%s, %s)", (beat, dead)))
 
-    def node_beat(self, by: Claimant, queues: list[str]) -> None:
-        """The node of this claimant is alive and consumes these queues."""
+    def node_beat(self, by: Claimant, queues: list[str]) -> float:
+        """The node of this claimant is alive and consumes these queues. Seconds since reconcile ran."""
         parameters = (str(by.incarnation), by.node, by.host, by.pid, queues)
-        self._call("SELECT saga_node_beat(%s, %s, %s, %s, %s::text[])", parameters)
+        return float(self._call("SELECT saga_node_beat(%s, %s, %s, %s, %s::text[])", parameters) or 0.0)
 
     def cancel(self, saga_id: SagaId, reason: str, actor: str | None) -> dict[str, Any]:
         """`{"verdict": cancelled | compensating | noted | past_pivot | terminal | unknown_saga, "publish": ...}`."""
@@ -115,14 +116,15 @@ class Store:
         saga_id: SagaId,
         verb: str,
         step: str,
-        attempt_id: uuid.UUID,
+        attempt_id: uuid.UUID | None,
         *,
         output: Any = None,
         reason: str | None = None,
         actor: str | None = None,
     ) -> dict[str, Any]:
         """A person's `retry`, `skip` or `force` of a FAILED saga's step; the verdict, and what is to be published."""
-        parameters = (str(saga_id), verb, step, str(attempt_id), to_json(output), reason, actor)
+        attempt = str(attempt_id) if attempt_id else None
+        parameters = (str(saga_id), verb, step, attempt, to_json(output), reason, actor)
         return dict(self._call("SELECT saga_mend(%s, %s, %s, %s, %s, %s, %s)", parameters))
 
     def hint(self, saga_id: SagaId) -> dict[str, Any] | None:

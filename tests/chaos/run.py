@@ -12,7 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from sagas import HodeiError, SagaClient
-from sagas.store.wire import to_json
+from sagas.jsontext import to_json
 from tests.chaos.collect import collect
 from tests.chaos.disruptions import Disruptor, Done
 from tests.chaos.facts import TERMINAL, Run

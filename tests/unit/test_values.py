@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from sagas import DomainEvent, HodeiError, SagaId, SagaResult, SagaState, SagaTimeout, StepState
 from sagas import errors as all_errors
+from sagas.jsontext import to_json
 from sagas.results import SagaStepData
 from sagas.store.repository import error_text
-from sagas.store.wire import to_json, translate
+from sagas.store.wire import translate
 from sagas.types import SagaStepId
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))

@@ -1,6 +1,6 @@
 -- An attempt of a step ended without success (R1, R2, R16). p_retry_in null: do not try again.
 -- Outcomes: failed (we know), unknown (lost, or stopped by a time limit), not_ready, cancel, bad_output (it acted, but
--- what it returned cannot be stored).
+-- what it returned cannot be stored), refused (its code was not even called: the payload does not fit).
 CREATE OR REPLACE FUNCTION saga_settle_forward(
     s saga_instances, t saga_steps, p_outcome text, p_error jsonb, p_retry_in double precision
 ) RETURNS text
@@ -12,7 +12,8 @@ DECLARE
         AND v_due <= coalesce(t.waiting_since, v_now) + make_interval(secs => t.timeout_s);
     -- A transactional attempt that did not commit was rolled back: nothing of it is left.
     v_lost boolean := p_outcome = 'unknown' AND NOT t.transactional;
-    v_effect boolean := t.effect_possible OR v_lost OR p_outcome = 'bad_output' OR t.compensate_on_failure;
+    v_effect boolean := t.effect_possible OR v_lost OR p_outcome = 'bad_output'
+        OR (t.compensate_on_failure AND p_outcome <> 'refused');
     v_unknown boolean := v_lost AND (NOT t.idempotent OR t.attempt >= t.max_attempts);
     v_retry boolean := v_wait OR (p_outcome IN ('failed', 'unknown') AND NOT v_unknown
         AND (p_retry_in IS NOT NULL OR p_outcome = 'unknown') AND t.attempt < t.max_attempts);
@@ -45,6 +46,6 @@ BEGIN
         PERFORM saga_rewake(s.saga_id);
         RETURN CASE WHEN v_soon THEN 'again' ELSE 'wait' END;
     END IF;
-    RETURN saga_go_back(s.saga_id, CASE p_outcome WHEN 'cancel' THEN 'CANCELLED' ELSE 'COMPENSATED' END,
+    RETURN saga_go_back(s.saga_id, CASE WHEN p_outcome IN ('cancel', 'refused') THEN 'CANCELLED' ELSE 'COMPENSATED' END,
         p_error || jsonb_build_object('step', t.step_name));
 END $$;

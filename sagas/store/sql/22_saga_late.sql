@@ -7,12 +7,13 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_entry jsonb := jsonb_build_object('step', t.step_name, 'attempt_id', p_attempt, 'output', p_output, 'late', true);
 BEGIN
-    IF p_outcome <> 'done' OR EXISTS (SELECT FROM saga_events WHERE stream = 'saga:' || s.saga_id
+    IF p_outcome NOT IN ('done', 'bad_output') OR EXISTS (SELECT FROM saga_events WHERE stream = 'saga:' || s.saga_id
             AND payload ->> 'attempt_id' = p_attempt::text
             AND (event_type = 'LateEffect' OR event_type = 'AttemptLost' AND payload ->> 'phase' <> 'forward')) THEN
         RETURN jsonb_build_object('verdict', 'late', 'next', 'wait');
     END IF;
-    IF t.state = 'UNKNOWN' AND t.last_attempt_id = p_attempt AND s.state = 'IN_PROGRESS' THEN
+    IF t.state = 'UNKNOWN' AND t.last_attempt_id = p_attempt AND s.state = 'IN_PROGRESS'
+            AND p_outcome = 'done' THEN
         -- The very attempt whose outcome is unknown: this is the answer, also while a verify asks (its claim ends here).
         RETURN jsonb_build_object('verdict', 'committed', 'next', saga_complete_step(s, t, p_output),
             'route', saga_route(s.saga_id, false, t.step_order + 1));

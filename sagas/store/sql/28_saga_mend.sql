@@ -14,9 +14,11 @@ BEGIN
     IF NOT FOUND THEN RETURN '{"verdict": "unknown_saga"}'; END IF;
     IF s.state <> 'FAILED' THEN RETURN '{"verdict": "not_failed"}'; END IF;
     v_undo := s.failed_from = 'undo';
-    SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step AND attempt_id = p_attempt
+    -- A deadline past the pivot stops at a step that may never have begun: it has no attempt to name.
+    SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step
+        AND attempt_id IS NOT DISTINCT FROM p_attempt
         AND CASE WHEN v_undo THEN state = 'FAILED' AND phase = 'undo'
-                 ELSE state IN ('FAILED', 'UNKNOWN') AND step_order = s.current_step END;
+                 ELSE state IN ('FAILED', 'UNKNOWN', 'PENDING', 'SKIPPED') AND step_order = s.current_step END;
     IF NOT FOUND THEN RETURN '{"verdict": "not_this_attempt"}'; END IF;
     IF p_verb = 'retry' AND NOT v_undo AND t.state = 'UNKNOWN' AND NOT t.idempotent THEN
         RETURN '{"verdict": "needs_force_or_skip"}';

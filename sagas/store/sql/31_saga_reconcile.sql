@@ -1,5 +1,5 @@
 -- Whatever should have moved by now, at most p_limit sagas of it; null if another reconcile holds the lock (R21).
--- Answers the list of what saga_look says. Reads idx_saga_instances_wake only: its cost does not grow with history.
+-- Answers the list of what saga_look says, or {"saga_id", "trouble"}. Reads idx_saga_instances_wake only: its cost does not grow with history.
 CREATE OR REPLACE FUNCTION saga_reconcile(p_limit integer, p_margin double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -15,8 +15,14 @@ BEGIN
         WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING') AND wake_at <= v_now
         ORDER BY wake_at LIMIT p_limit FOR UPDATE SKIP LOCKED
     LOOP
-        v_one := saga_look(v_saga, true);
-        IF v_one IS NOT NULL THEN v_all := v_all || v_one; END IF;
+        BEGIN
+            v_one := saga_look(v_saga, true);
+            IF v_one IS NOT NULL THEN v_all := v_all || v_one; END IF;
+        EXCEPTION WHEN OTHERS THEN
+            -- One broken saga must not hold up the others, tick after tick: it is looked at again later, and told of.
+            UPDATE saga_instances SET wake_at = v_now + interval '30 s' WHERE saga_id = v_saga;
+            v_all := v_all || jsonb_build_object('saga_id', v_saga, 'trouble', SQLERRM);
+        END;
     END LOOP;
     RETURN v_all;
 END $$;
