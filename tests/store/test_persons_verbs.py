@@ -7,7 +7,7 @@ from tests.store.lab import ASKED, LEASE, PIVOT, Lab, Run
 
 def mend(run: Run, verb: str, step: str, **said: object) -> str:
     attempt = run.step(step)["attempt_id"]
-    answer = run.lab.store.mend(run.saga_id, verb, step, attempt, reason="seen", actor="ana", **said)  # type: ignore[arg-type]
+    answer = run.lab.store.mend(run.saga_id, verb, step, attempt, reason="seen", actor="ana", **said)
     return str(answer["verdict"])
 
 
