@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery, chain
-from kombu.exceptions import OperationalError
 
 from sagas.types import SagaId
 
@@ -50,7 +49,7 @@ def publish_route(
         options["countdown"] = countdown
     try:
         chain(*signatures, app=app).apply_async(**options)
-    except OperationalError as error:
+    except Exception as error:  # noqa: BLE001 - only a hint; kombu raises more than its own errors
         log.warning("saga %s: its message was not published (%s); reconcile will", saga_id, error)
         return False
     return True
