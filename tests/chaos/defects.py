@@ -89,6 +89,7 @@ DEFECTS = (
         "cancelled_in_a_step",
         (
             ("saga_undo_next", _LIVE, "IF u"),
+            ("saga_look", "IF s.live_claims > 0 OR t.not_before", "IF t.not_before"),
             ("saga_claim", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
         ),
     ),
