@@ -30,7 +30,6 @@ class Settings:
     worker_beat: float = 5.0
     worker_dead: float = 20.0
     visibility_timeout: float = 3600.0
-    continuation_ms: float = 200.0
     max_payload: int = 262_144
     event_exchange: str | None = None
     """A topic exchange that the relay publishes events to; None: none."""
