@@ -15,8 +15,11 @@ from sagas.cli.report import show_table
 from sagas.cli.servers import libpq_url, postgres_answers, require_broker, require_database
 from sagas.cli.supervise import Supervisor
 from sagas.cli.system import Home, System
-from sagas.errors import ConfigurationError
+from sagas.errors import ConfigurationError, HodeiError
 from sagas.settings import Settings, load
+
+# Seconds without a tick after which reconcile is said not to run.
+RECONCILE_LATE = 10.0
 
 
 @click.command()
@@ -46,9 +49,8 @@ def read_status(home: Home, settings: Settings) -> dict[str, Any]:
         raise ConfigurationError(nothing)
     if system is None and not os.environ.get("HODEI_DATABASE_URL") and not postgres_answers(settings.database_url):
         raise ConfigurationError(nothing)  # only the record of a killed run is there
-    require_database(settings.database_url)
-    require_broker(settings.broker_url)
-    servers = {"database": "answers", "broker": "answers"}
+    _require(home, settings.database_url, settings.broker_url)
+    servers = {"database": "answers", "broker": "answers", **_reconcile(settings.database_url, settings.db_schema)}
     if home.supervisor() is not None:
         servers["supervisor"] = "runs" if system is not None else "is dead: `hodei up` starts all anew"
     if system is not None and system.flower_url:
@@ -63,18 +65,51 @@ def read_status(home: Home, settings: Settings) -> dict[str, Any]:
     }
 
 
+def _require(home: Home, database_url: str, broker_url: str) -> None:
+    """Raises the error of a server that does not answer, with how long ago it did: for both of them, if need be."""
+    from sagas.runtime.seen import silence
+
+    trouble: list[HodeiError] = []
+    for server, ask, url in (("database", require_database, database_url), ("broker", require_broker, broker_url)):
+        try:
+            ask(url)
+        except HodeiError as error:
+            ago = silence(home.path, server)
+            trouble.append(type(error)(f"{error}" + (f" (it last did {ago:.0f} s ago)" if ago is not None else "")))
+    if trouble:
+        raise type(trouble[0])("; ".join(str(one) for one in trouble))
+
+
+def _reconcile(database_url: str, schema: str | None) -> dict[str, str]:
+    """When reconcile last ran, in words; nothing where the tables are not there yet."""
+    rows = _rows(
+        database_url, schema, "engine_state", "SELECT extract(epoch FROM {now}() - reconciled_at) FROM {table}"
+    )
+    if not rows:
+        return {}
+    ago = max(float(rows[0][0]), 0.0)
+    late = f"has not run for {ago:.0f} s: is a beat running, and a worker on queue control?"
+    return {"reconcile": f"ran {ago:.0f} s ago" if ago < RECONCILE_LATE else late}
+
+
 def saga_counts(database_url: str, schema: str | None) -> dict[str, int] | None:
     """How many sagas are in each state; None where the tables are not there yet."""
+    rows = _rows(database_url, schema, "saga_instances", "SELECT state, count(*) FROM {table} GROUP BY state")
+    return None if rows is None else {str(state): int(count) for state, count in rows}
+
+
+def _rows(database_url: str, schema: str | None, table: str, query: str) -> list[tuple[Any, ...]] | None:
+    """What the query says of this table; None where it is not there yet."""
     import psycopg2
     from psycopg2 import errors, sql
 
-    table = sql.Identifier(*((schema,) if schema else ()), "saga_instances")
-    query = sql.SQL("SELECT state, count(*) FROM {} GROUP BY state").format(table)
+    names = {"table": table, "now": "saga_now"}
+    placed = {key: sql.Identifier(*((schema,) if schema else ()), name) for key, name in names.items()}
     with contextlib.closing(psycopg2.connect(libpq_url(database_url))) as connection:
         try:
             with connection.cursor() as cursor:
-                cursor.execute(query)
-                return {str(state): int(count) for state, count in cursor.fetchall()}
+                cursor.execute(sql.SQL(query).format(**placed))
+                return list(cursor.fetchall())
         except errors.UndefinedTable:
             return None
 

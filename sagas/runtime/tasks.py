@@ -13,6 +13,7 @@ from celery.exceptions import Retry
 
 from sagas.definition import Saga
 from sagas.errors import HodeiError, StorageUnavailable, UnknownSaga
+from sagas.runtime import seen
 from sagas.runtime.engine import Engine
 from sagas.runtime.limits import message_limit
 from sagas.runtime.process import claimant
@@ -167,6 +168,7 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
 
     @app.task(name="sagas.reconcile", queue=CONTROL, **quiet)
     def tick() -> None:
+        seen.note(engine.settings.home, "broker")  # it has brought this tick
         reconcile(engine)
 
 

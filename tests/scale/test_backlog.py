@@ -35,7 +35,7 @@ def ticks_of(control: WorkerProcess) -> int:
 
 
 def depths(client: "redis.Redis") -> dict[str, int]:
-    return {queue: int(client.llen(queue)) for queue in ("steps", "compensations", "control")}  # type: ignore[arg-type]
+    return {queue: int(client.llen(queue)) for queue in ("steps", "compensations", "control")}
 
 
 @pytest.mark.saga_modules("tests.scale.sagas")
