@@ -44,6 +44,7 @@ _LIVE = "IF s.live_claims > 0 THEN\n        PERFORM saga_rewake(p_saga);\n      
 _ACTIVE = "WHERE i.saga_id = p_saga AND i.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')"
 _ENDED = """\
     IF s.state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED') THEN RETURN '{"verdict": "terminal"}'; END IF;"""
+_DROPPED = "RETURN jsonb_build_object('verdict', 'late', 'next', 'wait');"
 _TURN = "WHERE saga_id = p_saga AND state = 'IN_PROGRESS' RETURNING * INTO s;"
 _TURN_ANY = "completed_at = NULL, wake_at = saga_now() WHERE saga_id = p_saga RETURNING * INTO s;"
 
@@ -101,6 +102,7 @@ DEFECTS = (
         (
             ("saga_next_undo", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
             ("saga_route", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
+            ("saga_route", "-undo_rank FROM", "undo_rank FROM"),
         ),
     ),
     Defect(
@@ -115,7 +117,7 @@ DEFECTS = (
         "P7",
         "a late report is dropped",
         "silent_worker",
-        (("saga_late", "IF p_outcome <> 'done' OR", "IF true OR"),),
+        (("saga_late", "PERFORM saga_note(s, 'LateEffect', t.step_name, v_entry);", _DROPPED),),
     ),
     Defect(
         "expiry not written",

@@ -4,7 +4,10 @@ import pytest
 
 from sagas.store.store import Store
 from tests.chaos import gaps
+from tests.chaos.defects import DEFECTS
+from tests.chaos.drills import DRILLS
 from tests.chaos.plan import draw
+from tests.chaos.planted import PLANTED
 from tests.chaos.run import run_seed
 from tests.chaos.system import servers
 
@@ -37,3 +40,12 @@ def test_every_statement_of_the_store_is_a_gap_of_the_chaos_run_or_says_why_not(
         "record_event": "in the caller's own transaction",
     }
     assert {name for name in vars(Store) if not name.startswith("_")} == armed | set(why_not)
+
+
+def test_every_promise_has_a_defect_that_can_still_be_planted() -> None:
+    for defect in DEFECTS:
+        assert bool(defect.statements()) != defect.patched, defect.name
+        assert defect.drill in DRILLS
+    assert {defect.name for defect in DEFECTS if defect.patched} == set(PLANTED)
+    checked = {"P12"}  # bad input is refused before there is anything to kill
+    assert {defect.promise for defect in DEFECTS} == {f"P{number}" for number in range(1, 15)} - checked
