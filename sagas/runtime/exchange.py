@@ -11,6 +11,7 @@ import time
 import uuid
 from typing import Any
 
+from amqp.exceptions import MessageNacked  # type: ignore[import-untyped]
 from kombu import Connection, Exchange, Producer
 
 from sagas.policy import RetryPolicy
@@ -96,6 +97,9 @@ class _Batch:
                 timeout=CONFIRM,
                 confirm_timeout=CONFIRM,
             )
+        except MessageNacked as error:
+            # A queue that is full, say. The connection is well, though kombu lists it among the errors of one.
+            self._refused(one, error)
         except (*connection.connection_errors, *connection.recoverable_connection_errors):
             raise
         # Whatever else a message can do to a transport: it is this message's, and the others go on.
@@ -113,7 +117,7 @@ class _Batch:
         self._held_up.add(one["event"]["stream"])
         text = Outcome("failed", error=error).stored_error()
         self.failed.append({"delivery_id": one["delivery_id"], "error": text, "retry_in": retry_in})
-        log.warning("event %s was refused by the broker: %s", one["event"]["event_id"], error)
+        log.warning("event %s was refused by the broker: %r", one["event"]["event_id"], error)
 
     def _stop(self, error: Exception) -> None:
         self.stopped = True

@@ -34,10 +34,12 @@ def url(request: pytest.FixtureRequest, broker_url: str) -> str:
 class Consumer:
     """Somebody else's queue, bound to the exchange."""
 
-    def __init__(self, url: str, name: str, routing_key: str) -> None:
+    def __init__(self, url: str, name: str, routing_key: str, arguments: dict[str, int | str] | None = None) -> None:
         self.connection = Connection(url)
         exchange = Exchange(name, type="topic", durable=True)
-        self.queue = Queue(f"{name}.{uuid.uuid4().hex}", exchange, routing_key=routing_key)(self.connection.channel())
+        own = f"{name}.{uuid.uuid4().hex}"
+        queue = Queue(own, exchange, routing_key=routing_key, queue_arguments=arguments)
+        self.queue = queue(self.connection.channel())
         self.queue.declare()
 
     def read(self) -> list[dict]:
@@ -121,3 +123,33 @@ def test_without_the_setting_nothing_is_written(make_engine: MakeEngine, emit: E
     make_engine()
     emit("job:1", "JobDone")
     assert query.value("SELECT count(*) FROM saga_deliveries") == 0
+
+
+def test_what_the_broker_refuses_holds_up_its_own_stream_only(
+    name: str, make_engine: MakeEngine, emit: Emit, query: Query
+) -> None:
+    """L34, with RabbitMQ: a full queue that refuses nacks the messages bound to it."""
+    if not rabbit_answers():
+        pytest.skip("no RabbitMQ on 127.0.0.1:5672")
+    full = Consumer(RABBIT, name, "full.*", {"x-max-length": 1, "x-overflow": "reject-publish"})
+    jobs = Consumer(RABBIT, name, "job.*")
+    try:
+        engine = make_engine(RABBIT, event_exchange=name)
+        first, refused, after = (emit(f"full:{n}", "Told") for n in (1, 2, 2))
+        told = emit("job:1", "JobDone")
+        assert relay(engine).exchanged == 2
+        rows = query("SELECT event_id, state, attempt, error IS NOT NULL AS failed FROM saga_deliveries ORDER BY 1")
+        assert [tuple(row.values()) for row in rows] == [
+            (first, "DONE", 0, False),
+            (refused, "OPEN", 1, True),
+            (after, "OPEN", 0, False),
+            (told, "DONE", 0, False),
+        ]
+        assert [one["event_id"] for one in full.read()] == [first]
+        assert [one["event_id"] for one in jobs.read()] == [told]
+        query("UPDATE saga_deliveries SET look_at = saga_now() WHERE state = 'OPEN'")
+        assert relay(engine).exchanged == 1
+        assert [one["event_id"] for one in full.read()] == [refused]
+    finally:
+        full.close()
+        jobs.close()
