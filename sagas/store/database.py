@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from psycopg2 import extensions, sql
 
 from sagas.errors import ConfigurationError
 from sagas.settings import normalise_database_url
@@ -38,17 +39,38 @@ def connect_engine(
     pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 5, "pool_timeout": 10}
     if poolclass is not None:
         pool = {"poolclass": poolclass}
-    engine = sa.create_engine(parsed, connect_args=arguments, **pool)
     if schema:
-        _search(engine, schema)
-    return engine
+        arguments["cursor_factory"] = _cursor_in(schema)
+    return sa.create_engine(parsed, connect_args=arguments, **pool)
 
 
-def _search(engine: sa.Engine, schema: str) -> None:
-    """Look in the engine's schema first, in the user's own after it."""
+def _cursor_in(schema: str) -> type[extensions.cursor]:
+    """Cursors that look in the engine's schema first, in the user's own after it, in each transaction anew.
 
-    @sa.event.listens_for(engine, "connect")
-    def set_search_path(connection: Any, _record: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('search_path', quote_ident(%s) || ', public', false)", (schema,))
-        connection.commit()
+    A SET for the whole session would be lost, or be somebody else's, behind a pooler in transaction mode. It rides with
+    the first statement of a transaction: no round trip is added.
+    """
+    name = schema.replace('"', '""').replace("%", "%%")
+    prefix = f'SET LOCAL search_path = "{name}", public; '
+
+    class Cursor(extensions.cursor):
+        def execute(self, query: Any, vars: Any = None) -> None:
+            if self.name is None and self._first():
+                # With parameters psycopg2 reads %% as %; without, it reads nothing.
+                lead = prefix if vars else prefix.replace("%%", "%")
+                query = sql.SQL(lead) + query if isinstance(query, sql.Composable) else lead + _text(query)
+            super().execute(query, vars)
+
+        def executemany(self, query: Any, vars_list: Any) -> None:
+            if self._first() and not self.connection.autocommit:
+                super().execute(prefix.replace("%%", "%"))
+            super().executemany(query, vars_list)
+
+        def _first(self) -> bool:
+            return self.connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+
+    return Cursor
+
+
+def _text(query: str | bytes) -> str:
+    return query.decode() if isinstance(query, bytes) else query
