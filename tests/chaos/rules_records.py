@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tests.chaos.facts import TERMINAL, Case
+from tests.chaos.facts import TERMINAL, Case, attempt_id
+from tests.chaos.rules_effects import ENDED
 from tests.harness.scenario import STEPS
 
 ENDS = {
@@ -36,6 +37,16 @@ def p8_every_change_has_its_event(case: Case) -> Iterator[str]:
             yield f"step {step} is COMPENSATED without its event"
     if case.rows("undo_begin") and types.count("SagaCompensating") != 1:
         yield f"{types.count('SagaCompensating')} x SagaCompensating"
+
+
+def p8_every_attempt_has_its_end(case: Case) -> Iterator[str]:
+    """What began has an event that says how it ended, also when it was lost."""
+    for kind, ends in ENDED.items():
+        for step in STEPS if case.state in TERMINAL else ():
+            begun = {attempt_id(row) for row in case.rows(kind, step) if not case.vanished(row)}
+            ended = len(case.of(*ends, step=step))
+            if len(begun) > ended:
+                yield f"{len(begun)} attempts of {step} have a {kind}, {ended} an event of their end"
 
 
 def p9_terminal_is_terminal(case: Case) -> Iterator[str]:
@@ -100,6 +111,7 @@ def _planned(case: Case, prefix: str) -> bool:
 RULES = (
     p14_terminal_in_time,
     p8_every_change_has_its_event,
+    p8_every_attempt_has_its_end,
     p9_terminal_is_terminal,
     p3_the_fence_holds,
     outcome_has_its_reason,

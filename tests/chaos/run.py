@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg2
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -112,7 +113,7 @@ def _stubbornly(ask: Callable[[], str]) -> str:
     while True:
         try:
             return ask()
-        except (HodeiError, OperationalError, psycopg2.OperationalError, psycopg2.InterfaceError):
+        except (HodeiError, OperationalError, redis.RedisError, psycopg2.OperationalError, psycopg2.InterfaceError):
             if time.monotonic() > until:
                 raise
         time.sleep(0.2)
