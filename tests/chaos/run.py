@@ -163,7 +163,8 @@ def until_idle(system: System, callers: Callable[[], None] = lambda: None, allow
 
 def hint_at_what_has_ended(system: System, disruptor: Disruptor) -> None:
     """Every message that an ended saga can have, and a cancel: nothing may come of it (P9, P10)."""
-    rows = system.ask("SELECT saga_id::text, saga_type FROM saga_instances ORDER BY md5(saga_id::text) LIMIT 20")
+    ended = "SELECT saga_id::text, saga_type FROM saga_instances WHERE completed_at IS NOT NULL"
+    rows = system.ask(f"{ended} ORDER BY md5(saga_id::text) LIMIT 20")
     for row in rows or []:
         disruptor.stray(row)
         system.client.handle(row["saga_id"]).cancel("after the end", "chaos")
