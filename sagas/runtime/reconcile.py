@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 MOST_BATCHES = 5
+# How many sagas of a backlog are put off at once, and for how many seconds: a flushed broker is noticed after these.
+BACKLOG_BATCH = 5000
+BACKLOG_LOOK = 5.0
 # So many messages of one step that no worker claimed: its task is registered nowhere, and vanishes silently.
 MOST_UNCLAIMED = 10
 
@@ -45,14 +48,18 @@ def reconcile(engine: Engine) -> Reconciled:
         for one in [one for one in found if "trouble" in one]:
             log.error("saga %s cannot be looked at, again in 30 s: %s", one["saga_id"], one["trouble"])
         found = [one for one in found if "trouble" not in one]
-        doubtful = lost_messages(engine, [one for one in found if not one["known"]])
-        again = [one for one in doubtful if engine.store.lost(SagaId(one["saga_id"]), MOST_UNCLAIMED)]
+        doubtful = [one for one in found if not one["known"]]
+        missing, whole = lost_messages(engine, doubtful)
+        again = [one for one in missing if engine.store.lost(SagaId(one["saga_id"]), MOST_UNCLAIMED)]
         for one in [one for one in found if one["known"]] + again:
             published += publish_found(engine.app, one)
         looked_at += len(found)
         lost += len(again)
         if len(found) < BATCH:
             break
+        if whole:
+            # A backlog, with every message of it there: what is due besides must not wait behind it.
+            engine.store.put_off(whole, BACKLOG_LOOK, BACKLOG_BATCH)
     if taken_over or lost:
         log.warning("reconcile: %d claims of the dead taken over, %d lost messages sent again", taken_over, lost)
     return Reconciled(looked_at, taken_over, published, lost)
@@ -92,21 +99,27 @@ def take_over_silent(engine: Engine) -> int:
     return count
 
 
-def lost_messages(engine: Engine, doubtful: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of sagas whose message is out for a while, those to be published again: as many as their queue lacks (R22)."""
+def lost_messages(engine: Engine, doubtful: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Of sagas whose message is out for a while, those to be published again: as many as their queue lacks (R22).
+
+    And the queues that lack none.
+    """
     queues: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for one in doubtful:
         queues[one["queue"]].append(one)
-    if not queues:
-        return []
-    waiting = engine.store.waiting(sorted(queues))
     lost: list[dict[str, Any]] = []
-    for queue, sagas in queues.items():
+    whole: list[str] = []
+    waiting = engine.store.waiting(sorted(queues)) if queues else {}
+    for queue, sagas in sorted(queues.items()):
         depth = queue_depth(engine, queue)
-        if depth is not None and waiting.get(queue, 0) > depth:
-            oldest_first = sorted(sagas, key=lambda one: str(one["since"]))
-            lost += oldest_first[: waiting[queue] - depth]
-    return lost
+        if depth is None:
+            continue
+        missing = max(waiting.get(queue, 0) - depth, 0)
+        if missing == 0:
+            whole.append(queue)
+        oldest_first = sorted(sagas, key=lambda one: str(one["since"]))
+        lost += oldest_first[:missing]
+    return lost, whole
 
 
 def queue_depth(engine: Engine, queue: str) -> int | None:

@@ -141,6 +141,10 @@ class Store:
         """How many sagas wait for a message in each of these queues."""
         return dict(self._call("SELECT saga_waiting(%s)", (queues,)))
 
+    def put_off(self, queues: list[str], seconds: float, limit: int) -> int:
+        """Look later at what only waits in these queues, whose messages are all there; how many sagas."""
+        return int(self._call("SELECT saga_put_off(%s, %s, %s)", (queues, seconds, limit)))
+
     def lost(self, saga_id: SagaId, most: int) -> bool:
         """Whether the saga's message is to be sent again; after `most` times that nobody claimed the saga is parked."""
         return bool(self._call("SELECT saga_lost(%s, %s)", (str(saga_id), most), repeat=False))

@@ -34,6 +34,7 @@ ENTRY_POINTS = (
     "saga_node_beat(uuid, text, text, integer, text[])",
     "saga_silent(double precision, double precision)",
     "saga_lost(uuid, integer)",
+    "saga_put_off(text[], double precision, integer)",
     "saga_renew(uuid, text, uuid, double precision)",
     "saga_event(text, text, jsonb, uuid, text, text, text)",
     "saga_delivery_claim(bigint, uuid, text, text, integer, double precision, double precision, uuid)",

@@ -52,7 +52,7 @@ def errback_believed() -> None:
 
 
 def lost_by_age() -> None:
-    reconcile.lost_messages = lambda engine, doubtful: doubtful
+    reconcile.lost_messages = lambda engine, doubtful: (doubtful, [])
 
 
 PLANTED = {
