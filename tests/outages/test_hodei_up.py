@@ -80,8 +80,6 @@ def test_a_stall_shows_in_status_and_log(hodei: Hodei) -> None:
     assert "broker" in line and "does not answer" in line and "it last did" in line, line
     wait_for(lambda: "reconcile runs again" in logs(hodei), 40, lambda: logs(hodei)[-3000:])
 
-
-def test_a_beat_that_is_gone_shows_as_late_reconcile(hodei: Hodei) -> None:
     (beat,) = [process for process in hodei.processes() if "beat" in process.cmdline()]
     beat.suspend()
     wait_for(lambda: "has not run for" in hodei.ok("status"), 60)

@@ -69,7 +69,11 @@ OUTAGES: dict[str, Outage] = {
 }
 
 
-@pytest.mark.parametrize("name", OUTAGES)
+ALWAYS = ["postgres_gone", "broker_away", "both_restarted"]
+"""The rest when HODEI_OUTAGE says how long: `HODEI_OUTAGE=60 pytest tests/outages/test_servers.py`."""
+
+
+@pytest.mark.parametrize("name", OUTAGES if "HODEI_OUTAGE" in os.environ else ALWAYS)
 def test_an_outage_spends_no_attempt(
     name: str,
     start_system: StartSystem,
