@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from tests.chaos.gaps_run import run_gaps
@@ -27,8 +28,12 @@ def main() -> int:
             _write(report, arguments)
         for seed in arguments.seeds:
             plan = draw(seed, arguments.sagas, arguments.kills)
-            report.outcomes.append(run_seed(shared, plan, arguments.concurrency, _say))
-            _tell(f"seed {seed}", report.outcomes[-1])
+            try:
+                report.outcomes.append(run_seed(shared, plan, arguments.concurrency, _say))
+                _tell(f"seed {seed}", report.outcomes[-1])
+            except Exception:  # noqa: BLE001 - the suite's own trouble: this seed does not pass, the others go on
+                report.errors.append(f"seed {seed} was not finished: {traceback.format_exc()}")
+                _say(report.errors[-1])
             _write(report, arguments)
         if arguments.observations:
             report.times = measure(shared, arguments.observations, _say)

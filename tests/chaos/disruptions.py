@@ -90,9 +90,9 @@ class Disruptor:
     def _end(self, pid: int, done: Done) -> None:
         done.at = datetime.now(UTC)
         done.pids = [pid]
-        with suppress(psutil.NoSuchProcess):  # its plan was quicker
-            if alive(pid):
-                self.system.processes.kill(pid)
+        # Its own plan may be quicker: what is dead by now is no process of this system any more.
+        with suppress(psutil.NoSuchProcess, AssertionError):
+            self.system.processes.kill(pid)
 
     def _is_child(self, pid: int) -> bool:
         return any(pid in worker.child_pids() for worker in self.system.free_workers())

@@ -43,6 +43,8 @@ class Report:
     gaps: Outcome | None = None
     missed: list[str] = field(default_factory=list)
     times: list[Times] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """Trouble of the suite itself."""
 
     @property
     def everything(self) -> list[Outcome]:
@@ -51,6 +53,7 @@ class Report:
     def problems(self) -> list[str]:
         """Why this run does not pass; an empty list if it does. Recovery budgets are judged by who reads the table."""
         found = [str(violation) for outcome in self.everything for violation in outcome.violations]
+        found += self.errors
         found += [f"nobody came by the gap {point!r}" for point in self.missed]
         kills = [done for outcome in self.outcomes for done in outcome.done if done.kind in KILLS]
         if kills and sum(kill.hit for kill in kills) < 0.7 * len(kills):
