@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 
 from tests.chaos.plan import KILLS, Disruption
 from tests.chaos.system import System
+from tests.harness.celery_nodes import WorkerProcess
 from tests.harness.scenario import STEPS
 from tests.harness.system import alive
 
@@ -106,26 +107,32 @@ class Disruptor:
     def _kill_worker(self, disruption: Disruption, done: Done, main_only: bool) -> None:
         """A step worker, one with claims if there is any within six seconds; started again later."""
         until = time.monotonic() + 6
-        while True:
-            claiming = {claim["claim_pid"] for claim in self.system.claims()}
-            workers = self.system.free_workers()
-            busy = [worker for worker in workers if claiming & set(worker.child_pids())]
-            if busy or time.monotonic() > until:
+        while (victim := self._stopped_worker(disruption)) is not None:
+            pids = victim.session_pids()
+            done.hit = bool({claim["claim_pid"] for claim in self.system.claims()} & set(pids))
+            if done.hit or time.monotonic() > until:
                 break
-            self.system.tend(0.02)
-        victims = busy or workers
-        if not victims:
+            victim.resume()
+            self.system.tend(0.05)
+        if victim is None:
             return
-        victim = victims[int(disruption.choice * len(victims))]
-        victim.pause()
-        pids = victim.session_pids()
-        done.hit = bool({claim["claim_pid"] for claim in self.system.claims()} & set(pids))
         done.at, done.detail = datetime.now(UTC), victim.name
         done.pids = [victim.main_pid] if main_only else pids
         self.system.kill(victim, disruption.length, main_only)
         for pid in pids if main_only else []:
             if alive(pid):
                 os.kill(pid, signals.SIGCONT)  # orphans go on with what they have begun
+
+    def _stopped_worker(self, disruption: Disruption) -> WorkerProcess | None:
+        """A step worker, stopped so that what it holds is certain; a busy one if there is any. None: all are down."""
+        claiming = {claim["claim_pid"] for claim in self.system.claims()}
+        workers = self.system.free_workers()
+        victims = [worker for worker in workers if claiming & set(worker.child_pids())] or workers
+        if not victims:
+            return None
+        victim = victims[int(disruption.choice * len(victims))]
+        victim.pause()
+        return victim
 
     def _beat(self, disruption: Disruption, done: Done) -> None:
         for beat in self.system.beats:

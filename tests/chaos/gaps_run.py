@@ -10,6 +10,8 @@ from tests.chaos.run import Outcome, Starter, settle, summary, until_idle
 from tests.chaos.system import Servers, System, running
 
 WAVES = 6
+BACKLOG = 5.5
+"""Seconds without a step worker: reconcile finds messages waiting, and no node is silent enough to be dead."""
 CASES: tuple[tuple[str, dict[str, str]], ...] = (
     ("scenario", {}),
     ("scenario", {"two": "slow:0.5"}),
@@ -59,13 +61,15 @@ def _missing(system: System) -> list[str]:
 
 
 def _wave(system: System, starter: Starter, plan: Plan, wave: int) -> None:
-    """All cases once, one cancelled through the broker; the broker is flushed while they run."""
+    """All cases once, one cancelled through the broker; first they wait, then the broker is flushed while they run."""
+    for worker in system.step_workers:
+        system.pause(worker, BACKLOG)
     sagas = [SagaPlan(f"gap{wave}-{i}", kind, actions, ("broker",)) for i, (kind, actions) in enumerate(CASES)]
     sagas.append(SagaPlan(f"gap{wave}-cancel", "scenario", {"two": "slow:3"}, ("broker",), 0.3))
     plan.sagas.extend(sagas)
     for saga in sagas:
         starter(saga)
-    system.tend(1.5)
+    system.tend(BACKLOG + 1.5)
     system.servers.broker.flush()
     starter.answers()
     until_idle(system)
