@@ -41,6 +41,7 @@ def reconcile(engine: Engine) -> Reconciled:
     """One tick: bounded, and harmless beside another one."""
     taken_over = take_over_dead(engine) + take_over_silent(engine)
     looked_at = published = lost = 0
+    whole: set[str] = set()
     for _ in range(MOST_BATCHES):
         found = engine.store.reconcile(BATCH)
         if found is None:
@@ -48,8 +49,7 @@ def reconcile(engine: Engine) -> Reconciled:
         for one in [one for one in found if "trouble" in one]:
             log.error("saga %s cannot be looked at, again in 30 s: %s", one["saga_id"], one["trouble"])
         found = [one for one in found if "trouble" not in one]
-        doubtful = [one for one in found if not one["known"]]
-        missing, whole = lost_messages(engine, doubtful)
+        missing, lacking_none = lost_messages(engine, [o for o in found if not o["known"] and o["queue"] not in whole])
         again = [one for one in missing if engine.store.lost(SagaId(one["saga_id"]), MOST_UNCLAIMED)]
         for one in [one for one in found if one["known"]] + again:
             published += publish_found(engine.app, one)
@@ -57,9 +57,10 @@ def reconcile(engine: Engine) -> Reconciled:
         lost += len(again)
         if len(found) < BATCH:
             break
+        whole.update(lacking_none)
         if whole:
             # A backlog, with every message of it there: what is due besides must not wait behind it.
-            engine.store.put_off(whole, BACKLOG_LOOK, BACKLOG_BATCH)
+            engine.store.put_off(sorted(whole), BACKLOG_LOOK, BACKLOG_BATCH)
     if taken_over or lost:
         log.warning("reconcile: %d claims of the dead taken over, %d lost messages sent again", taken_over, lost)
     return Reconciled(looked_at, taken_over, published, lost)

@@ -2,14 +2,18 @@
 -- tells how many messages were lost, whatever their age (R22).
 CREATE OR REPLACE FUNCTION saga_waiting(p_queues text[]) RETURNS jsonb
 LANGUAGE sql STABLE AS $$
-    SELECT coalesce(jsonb_object_agg(w.queue, w.n), '{}') FROM (
-        SELECT CASE WHEN s.state = 'COMPENSATING' THEN u.undo_queue ELSE t.queue END AS queue, count(*) AS n
-        FROM saga_instances s
-        LEFT JOIN saga_steps t ON s.state <> 'COMPENSATING' AND t.saga_id = s.saga_id AND t.step_order = s.current_step
-        LEFT JOIN LATERAL saga_next_undo(s.saga_id) u ON s.state = 'COMPENSATING'
-        WHERE s.wake_at < 'infinity' AND s.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')
+    -- saga_now() is volatile: it is asked once, not for each row.
+    WITH clock AS MATERIALIZED (SELECT saga_now() AS now), waiting AS (
+        SELECT t.queue, t.not_before
+        FROM saga_instances s JOIN saga_steps t ON t.saga_id = s.saga_id AND t.step_order = s.current_step
+        WHERE s.wake_at < 'infinity' AND s.state IN ('PENDING', 'IN_PROGRESS')
             AND s.live_claims = 0 AND s.paused_at IS NULL
-            AND coalesce(t.not_before, u.not_before, saga_now()) <= saga_now()
-        GROUP BY 1
-    ) w WHERE w.queue = ANY (p_queues)
+        UNION ALL
+        SELECT u.undo_queue, u.not_before FROM saga_instances s CROSS JOIN LATERAL saga_next_undo(s.saga_id) u
+        WHERE s.wake_at < 'infinity' AND s.state = 'COMPENSATING' AND s.live_claims = 0 AND s.paused_at IS NULL
+    )
+    SELECT coalesce(jsonb_object_agg(w.queue, w.n), '{}') FROM (
+        SELECT queue, count(*) AS n FROM waiting, clock
+        WHERE queue = ANY (p_queues) AND (not_before IS NULL OR not_before <= clock.now) GROUP BY queue
+    ) w
 $$;

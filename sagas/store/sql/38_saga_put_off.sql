@@ -7,15 +7,17 @@ DECLARE
     v_next timestamptz := v_now + make_interval(secs => p_seconds);
     v_count integer;
 BEGIN
-    -- The rows are locked first; each is a saga whose current step is unclaimed, published, and due for nothing else.
+    -- The rows are locked first; each is a saga whose current step (or undo) is unclaimed, published, and due for nothing else.
     WITH due AS MATERIALIZED (
-        SELECT saga_id, current_step FROM saga_instances
-        WHERE state IN ('PENDING', 'IN_PROGRESS') AND wake_at <= v_now AND live_claims = 0 AND paused_at IS NULL
-            AND (deadline IS NULL OR deadline > v_next OR pivot_open) AND (quiet_at IS NULL OR quiet_at <= v_now)
+        SELECT saga_id, current_step, state = 'COMPENSATING' AS back FROM saga_instances
+        WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING') AND wake_at <= v_now AND live_claims = 0
+            AND paused_at IS NULL AND (quiet_at IS NULL OR quiet_at <= v_now)
+            AND (deadline IS NULL OR deadline > v_next OR pivot_open OR state = 'COMPENSATING')
         ORDER BY wake_at LIMIT p_limit FOR UPDATE SKIP LOCKED
     ), put_off AS (
         UPDATE saga_steps t SET look_at = v_next FROM due
-        WHERE t.saga_id = due.saga_id AND t.step_order = due.current_step AND t.queue = ANY (p_queues)
+        WHERE t.saga_id = due.saga_id AND (due.back OR t.step_order = due.current_step)
+            AND CASE WHEN due.back THEN t.undo_queue ELSE t.queue END = ANY (p_queues)
             AND t.lease_until IS NULL AND t.published_at IS NOT NULL AND t.look_at <= v_now
             AND (t.not_before IS NULL OR t.not_before <= v_now)
         RETURNING t.saga_id
