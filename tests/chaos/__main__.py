@@ -29,7 +29,7 @@ def main() -> int:
         for seed in arguments.seeds:
             plan = draw(seed, arguments.sagas, arguments.kills)
             try:
-                report.outcomes.append(run_seed(shared, plan, arguments.concurrency, _say))
+                report.outcomes.append(run_seed(shared, plan, arguments.concurrency, _say, arguments.logs))
                 _tell(f"seed {seed}", report.outcomes[-1])
             except Exception:  # noqa: BLE001 - the suite's own trouble: this seed does not pass, the others go on
                 report.errors.append(f"seed {seed} was not finished: {traceback.format_exc()}")
@@ -51,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=3, help="of each of the two step workers")
     parser.add_argument("--observations", type=int, default=60, help="of each kind of recovery; 0: none")
     parser.add_argument("--no-gaps", action="store_true", help="leave out the gaps between commits")
+    parser.add_argument("--logs", type=Path, help="keep the logs of seeds with violations there")
     parser.add_argument("--report", type=Path, help="write the page there")
     parser.add_argument("--json", type=Path, help="write all figures there")
     return parser.parse_args()

@@ -1,11 +1,14 @@
 """One run of one seed: start the sagas of the plan between its disruptions, wait for all ends, judge."""
 
+import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg2
 import redis
@@ -119,8 +122,14 @@ def _stubbornly(ask: Callable[[], str]) -> str:
         time.sleep(0.2)
 
 
-def run_seed(shared: Servers, plan: Plan, concurrency: int = 3, say: Callable[[str], None] = lambda _: None) -> Outcome:
-    """Do all of the plan on a fresh system; violations are in the outcome."""
+def run_seed(
+    shared: Servers,
+    plan: Plan,
+    concurrency: int = 3,
+    say: Callable[[str], None] = lambda _: None,
+    logs: Path | None = None,
+) -> Outcome:
+    """Do all of the plan on a fresh system; violations are in the outcome, and the processes' logs in `logs` then."""
     begun = time.monotonic()
     run = Run()
     with running(shared, concurrency=concurrency, twice=plan.twice, env=plan.env) as system:
@@ -137,6 +146,8 @@ def run_seed(shared: Servers, plan: Plan, concurrency: int = 3, say: Callable[[s
         hint_at_what_has_ended(system, disruptor)
         settle(system)
         outcome = summary(system, disruptor, run, plan)
+        if outcome.violations and logs is not None:
+            shutil.copytree(system.processes.directory, logs / f"seed{plan.seed}", dirs_exist_ok=True)
     outcome.seconds = time.monotonic() - begun
     return outcome
 
@@ -182,11 +193,17 @@ def settle(system: System) -> None:
     wait_for(lambda: not any(worker.running() for worker in system.step_workers), 60, "the step workers end")
 
 
+def _died(log: str) -> list[int]:
+    """Pool children that died by a signal, as the worker's main process tells: Celery kills some by itself."""
+    return [int(pid) for pid in re.findall(r"pid:(\d+) exited with '?signal", log)]
+
+
 def summary(system: System, disruptor: Disruptor, run: Run, plan: Plan) -> Outcome:
     """Collect and judge."""
     run.crashes = [done.at for done in disruptor.done if done.kind == "postgres_crash"]
     run.killed |= {pid for done in disruptor.done for pid in done.pids}
     run.killed |= {process.pid for process in system.processes.strays()}
+    run.killed |= {pid for process in system.processes.started for pid in _died(process.log())}
     cases = collect(system, run, plan.sagas)
     outcome = Outcome(plan.seed, done=disruptor.done, restarts=system.restarts)
     outcome.states.update(case.state for case in cases)
