@@ -73,7 +73,8 @@ def test_ten_minutes_without_a_worker(
         assert before["steps"] <= seen[0]["steps"] <= 1.01 * before["steps"]
         assert seen[0]["compensations"] == before["compensations"]
         assert [{queue: one[queue] for queue in before} for one in seen[1:]] == [seen_first] * HOPS
-        assert max(one["control"] for one in seen) < 60
+        # Ticks that nobody takes in time are void: what is there came while the longest tick ran.
+        assert max(one["control"] for one in seen) < 200
     waiting = query.value("SELECT count(*) FROM saga_instances WHERE live_claims = 0 AND completed_at IS NULL")
     assert waiting == SAGAS and query.value("SELECT count(*) FROM saga_instances WHERE paused_at IS NOT NULL") == 0
 
