@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sagas.errors import BrokerUnavailable, ConfigurationError, InvalidPayload, SagaTimeout
-from sagas.jsontext import to_json
+from sagas.jsontext import Unstorable, to_json
 from sagas.results import SagaResult, SagaStatus, StepStatus
 from sagas.settings import load
 from sagas.types import SagaId, SagaState, StepState
@@ -139,7 +139,8 @@ def check_json(payload: Any, limit: int) -> dict[str, Any]:
     try:
         text = to_json(dict(payload))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidPayload(f"the payload is not JSON that PostgreSQL can store: {error}") from None
+        problem = f"has {error}" if isinstance(error, Unstorable) else f"is not JSON: {error}"
+        raise InvalidPayload(f"the payload {problem}") from None
     if len(text) > limit:
         raise InvalidPayload(f"the payload has {len(text)} bytes, more than {limit}; store it and pass its address")
     read: dict[str, Any] = json.loads(text)

@@ -6,8 +6,12 @@ import json
 from typing import Any
 
 
+class Unstorable(ValueError):
+    """What JSON can hold, and jsonb cannot."""
+
+
 def to_json(value: Any) -> str:
-    """Compact JSON. Raises TypeError or ValueError for what JSON (or jsonb) cannot hold."""
+    """Compact JSON. Raises TypeError or ValueError for what JSON cannot hold, Unstorable for what jsonb cannot."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     # Escapes only; a backslash before one makes it text.
     if "\\u0000" in text or "\\ud" in text:
@@ -21,6 +25,6 @@ def _refuse_unstorable(text: str) -> None:
     try:
         decoded.encode()
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair, which PostgreSQL cannot store") from None
+        raise Unstorable("half of a surrogate pair, which PostgreSQL cannot store") from None
     if "\\u0000" in decoded.replace("\\\\", ""):
-        raise ValueError("a NUL character, which PostgreSQL cannot store")
+        raise Unstorable("a NUL character, which PostgreSQL cannot store")

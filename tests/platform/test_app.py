@@ -43,7 +43,7 @@ def test_a_configuration_in_the_working_directory_is_not_ours(tmp_path, monkeypa
 
 def test_dispatch_is_on_the_beat_and_its_ticks_expire(platform) -> None:
     entry = platform.app.conf.beat_schedule["jobs.dispatch"]
-    assert (entry["schedule"], entry["options"]["expires"], entry["options"]["queue"]) == (1.0, 5, "control")
+    assert (entry["schedule"], entry["options"]["expires"], entry["options"]["queue"]) == (1.0, 10, "control")
     assert "sagas.reconcile" in platform.app.conf.beat_schedule
 
 

@@ -138,7 +138,8 @@ BEGIN
     IF NEW.state NOT IN ('PENDING', 'IN_PROGRESS') AND OLD.state <> NEW.state
             AND NOT (TG_TABLE_NAME = 'saga_steps' AND NEW.state IN ('COMPENSATING', 'SKIPPED'))
             AND NOT EXISTS (SELECT FROM saga_events WHERE saga_id = NEW.saga_id
-                            AND xmin::text = (pg_current_xact_id()::text::bigint % 4294967296)::text) THEN
+                            -- Ours, of this transaction or of a subtransaction of it: seen, and yet not committed.
+                            AND NOT pg_visible_in_snapshot(xmin::text::xid8, pg_current_snapshot())) THEN
         RAISE EXCEPTION '% went from % to % without an event', TG_TABLE_NAME, OLD.state, NEW.state;
     END IF;
     RETURN NULL;
