@@ -8,6 +8,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 READY := .venv/.hodei-ready
 PYTEST_ARGS ?=
+JOBS ?= 2
 SEEDS ?= 1-20
 SAGAS ?= 200
 KILLS ?= 20
@@ -21,8 +22,8 @@ setup: $(READY) ## make .venv with the pinned dependencies (skipped while it is 
 demo: $(READY) ## start the embedded system, run jobs and sagas on it, print a summary, stop everything
 	@$(BIN)/hodei demo
 
-test: $(READY) ## run the tests on embedded servers (PYTEST_ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY) ## run the tests on embedded servers, JOBS at a time (PYTEST_ARGS="-k name" for some of them)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 check: $(READY) ## format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .

@@ -20,6 +20,13 @@ PAYLOAD = {"sku": "A1", "card": "tok_1"}
 Ledger = Callable[[], list[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of the wheel run in one of xdist's processes, so that its environments are made once."""
+    for item in items:
+        if item.get_closest_marker("wheel"):
+            item.add_marker(pytest.mark.xdist_group("wheel"))
+
+
 @pytest.fixture
 def ledger_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the doubles of the order saga keep their books."""
@@ -86,7 +93,7 @@ def alone(**env: str) -> dict[str, str]:
 
 def call(*command: str, cwd: Path = ROOT) -> None:
     """Run a command that must succeed."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
 
 
