@@ -10,20 +10,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sagas.errors import BrokerUnavailable, ConfigurationError, InvalidPayload, SagaTimeout
+from sagas.errors import ConfigurationError, InvalidPayload, SagaTimeout
 from sagas.jsontext import Unstorable, to_json
-from sagas.results import SagaResult, SagaStatus, StepStatus
+from sagas.results import SagaResult, SagaStatus
 from sagas.settings import load
-from sagas.types import SagaId, SagaState, StepState
+from sagas.types import SagaId
 
 if TYPE_CHECKING:
     from celery import Celery
 
 
 class Line(Protocol):
-    """How a client reaches the engine: `sagas.runtime.direct` over SQL, or `_BrokerLine` over Celery."""
+    """How a client reaches the engine: `sagas.runtime.direct` over SQL, `sagas.runtime.indirect` over the broker."""
 
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str: ...
 
@@ -59,7 +60,7 @@ class SagaClient:
         self.app = app
         self.timeout = timeout
         self._max_payload = settings.max_payload
-        self._line: Line = _direct_line(app, database_url) if database_url else _BrokerLine(app)
+        self._line = _line(app, database_url)
 
     def start(
         self,
@@ -155,91 +156,16 @@ def _text(name: str, value: str | None) -> str | None:
     return value
 
 
-def _direct_line(app: Celery, database_url: str) -> Line:
+def _line(app: Celery, database_url: str | None) -> Line:
+    """What it needs is imported now: a client over the broker alone has no SQLAlchemy."""
+    runtime = "sagas.runtime"
+    if database_url is None:
+        line: Line = import_module(f"{runtime}.indirect").BrokerLine(app)
+        return line
     try:
-        from importlib import import_module
-
-        line: Line = import_module("sagas.runtime.direct").DirectLine(app, database_url)
+        line = import_module(f"{runtime}.direct").DirectLine(app, database_url)
     except ImportError as error:
         raise ConfigurationError(
             f"a client with database_url needs the extra hodei-sagas[server] ({error.name} is missing)"
         ) from None
     return line
-
-
-class _BrokerLine:
-    """Asks the control workers. The reply queue is this app's own, whatever result backend `app` has."""
-
-    def __init__(self, app: Celery) -> None:
-        from celery import Celery
-
-        self._app = app
-        self._asker = Celery(
-            "hodei-asker",
-            broker=app.conf.broker_write_url or app.conf.broker_url,
-            backend="rpc://",
-            set_as_current=False,
-        )
-        self._asker.conf.update(
-            accept_content=["json"],
-            broker_transport_options=app.conf.broker_transport_options,
-            broker_use_ssl=app.conf.broker_use_ssl,
-            broker_connection_timeout=5,
-            result_persistent=False,
-        )
-
-    def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
-        if session is not None:
-            raise ConfigurationError("start(session=...) commits with your own rows: give the client database_url, too")
-        answer = self._ask("sagas.start", fields, timeout, wait=confirm)
-        return str(answer["saga_id"] if confirm else fields["saga_id"])
-
-    def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
-        answer = self._ask("sagas.status", {"saga_id": str(saga_id)}, timeout)
-        return status_from(answer["status"]), result_from(answer["result"])
-
-    def cancel(self, saga_id: SagaId, reason: str, actor: str | None, timeout: float) -> str:
-        return str(self._ask("sagas.cancel", {"saga_id": str(saga_id), "reason": reason, "actor": actor}, timeout))
-
-    def _ask(self, task: str, kwargs: dict[str, Any], timeout: float, *, wait: bool = True) -> Any:
-        from celery.exceptions import TimeoutError as NoAnswer
-        from kombu.exceptions import OperationalError
-
-        options: dict[str, Any] = {"queue": "control", "retry_policy": {"max_retries": 2, "interval_step": 0.2}}
-        try:
-            sent = self._asker.send_task(task, kwargs=kwargs, ignore_result=not wait, **options)
-            return sent.get(timeout=timeout) if wait else None
-        except NoAnswer:
-            raise SagaTimeout(
-                f"no worker answered {task} within {timeout} s; is one running on queue control?"
-            ) from None
-        except (OperationalError, ConnectionError) as error:
-            raise BrokerUnavailable(f"the broker does not answer: {error}") from None
-
-
-def status_from(data: Mapping[str, Any]) -> SagaStatus:
-    """A SagaStatus that travelled as JSON."""
-    return SagaStatus(
-        state=SagaState(data["state"]),
-        current_step=data["current_step"],
-        steps=tuple(
-            StepStatus(step["name"], StepState(step["state"]), step["attempt"], step["error"]) for step in data["steps"]
-        ),
-        error=data["error"],
-        saga_id=SagaId(data["saga_id"]),
-        saga_type=data["saga_type"],
-    )
-
-
-def result_from(data: Mapping[str, Any] | None) -> SagaResult | None:
-    """A SagaResult that travelled as JSON."""
-    if data is None:
-        return None
-    return SagaResult(
-        saga_id=SagaId(data["saga_id"]),
-        outcome=SagaState(data["outcome"]),
-        steps_executed=data["steps_executed"],
-        compensations_executed=data["compensations_executed"],
-        outputs=data["outputs"],
-        error=data["error"],
-    )

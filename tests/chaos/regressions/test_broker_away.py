@@ -7,10 +7,7 @@ import pytest
 from sagas import BrokerUnavailable, SagaClient, SagaTimeout
 from tests.harness.servers import BrokerServer
 
-WHY = "sagas/client.py: kombu reconnects a hundred times inside sent.get(timeout), and redis's own errors pass through"
 
-
-@pytest.mark.xfail(run=False, reason=WHY)
 def test_a_broker_that_dies_while_a_client_waits_is_broker_unavailable_or_a_timeout(
     broker_server: BrokerServer,
 ) -> None:
