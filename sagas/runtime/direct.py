@@ -11,7 +11,6 @@ from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
 from sagas.runtime.engine import Engine, engine_of
 from sagas.runtime.publish import publish_route
-from sagas.runtime.tasks import check_payload
 from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load, normalise_database_url
 from sagas.store.requests import StartRequest
@@ -31,7 +30,7 @@ class DirectLine:
             self._engine = Engine(app, load(database_url=database_url))
 
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
-        check_payload(self._engine, fields["saga_type"], fields["payload"])
+        self._engine.check_payload(fields["saga_type"], fields["payload"])
         request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
         answer = self._engine.store.start(request, session=session)
         if session is None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sagas.errors import ConfigurationError
+from sagas.errors import ConfigurationError, UnknownSaga
 from sagas.events import Subscriber
 from sagas.registry import Registry
 from sagas.runtime.publish import publish_found
@@ -87,6 +87,14 @@ class Engine:
         """Write the loaded definitions and subscriptions. Raises DefinitionError, StorageUnavailable."""
         register(self.sql, self.registry, self.settings)
         subscribe(self.sql, subscriptions_of(self.subscribers, self.settings))
+
+    def check_payload(self, saga_type: str, payload: Mapping[str, Any]) -> None:
+        """Refuse what does not fit the declared schema, before anything durable is written (P12): InvalidPayload."""
+        try:
+            saga = self.registry.latest(saga_type)
+        except UnknownSaga:
+            return  # another worker's saga: the database knows whether it exists
+        saga.check_payload(payload)
 
     def publish(self, saga_id: SagaId | str) -> None:
         """Hint after a commit: publish what is due for this saga, if nobody has yet."""

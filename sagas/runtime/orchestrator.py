@@ -13,7 +13,6 @@ from sagas.errors import SagaNotFound
 from sagas.results import DomainEvent, SagaResult
 from sagas.runtime.process import claimant
 from sagas.runtime.publish import publish_route
-from sagas.runtime.tasks import check_payload
 from sagas.store.definitions import register
 from sagas.store.requests import StartRequest
 from sagas.types import SagaId
@@ -108,7 +107,7 @@ class Orchestrator:
         return SagaId(answer["saga_id"])
 
     def _start(self, request: StartRequest, session: Any = None) -> dict[str, Any]:
-        check_payload(self._engine, request.saga_type, request.payload)
+        self._engine.check_payload(request.saga_type, request.payload)
         return self._engine.store.start(request, session=session)
 
     def record_step_event(self, event: DomainEvent, *, session: Any = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +11,7 @@ from celery.backends.rpc import RPCBackend
 from celery.exceptions import Retry
 
 from sagas.definition import Saga
-from sagas.errors import HodeiError, StorageUnavailable, UnknownSaga
+from sagas.errors import HodeiError, StorageUnavailable
 from sagas.runtime import seen
 from sagas.runtime.engine import Engine
 from sagas.runtime.limits import message_limit
@@ -132,7 +131,7 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
         actor: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        check_payload(engine, saga_type, payload if payload is not None else {})
+        engine.check_payload(saga_type, payload if payload is not None else {})
         answer = engine.store.start(
             StartRequest(
                 saga_type=saga_type,
@@ -170,12 +169,3 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
     def tick() -> None:
         seen.note(engine.settings.home, "broker")  # it has brought this tick
         reconcile(engine)
-
-
-def check_payload(engine: Engine, saga_type: str, payload: Mapping[str, Any]) -> None:
-    """Refuse what does not fit the declared schema, before anything durable is written (P12)."""
-    try:
-        saga = engine.registry.latest(saga_type)
-    except UnknownSaga:
-        return  # another worker's saga: the database knows whether it exists
-    saga.check_payload(payload)
