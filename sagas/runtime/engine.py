@@ -67,7 +67,7 @@ class Engine:
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.sql)
+        return Store(self.sql, self.settings.db_schema)
 
     @cached_property
     def repository(self) -> SagaRepository:

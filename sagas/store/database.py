@@ -56,8 +56,8 @@ def _cursor_in(schema: str) -> type[extensions.cursor]:
     class Cursor(extensions.cursor):
         def execute(self, query: Any, vars: Any = None) -> None:
             if self.name is None and self._first():
-                # With parameters psycopg2 reads %% as %; without, it reads nothing.
-                lead = prefix if vars else prefix.replace("%%", "%")
+                # With parameters, be there none in them, psycopg2 reads %% as %; without it reads nothing.
+                lead = prefix if vars is not None else prefix.replace("%%", "%")
                 query = sql.SQL(lead) + query if isinstance(query, sql.Composable) else lead + _text(query)
             super().execute(query, vars)
 

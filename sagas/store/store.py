@@ -33,8 +33,10 @@ EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
 class Store:
     """Every statement of the engine. Errors of the connection are `StorageUnavailable`: trouble, never an outcome."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, schema: str | None = None) -> None:
+        """`schema` is where the tables are, for statements on a session of somebody else, who may not look there."""
         self._engine = engine
+        self._where = "" if schema is None else '"{}".'.format(schema.replace('"', '""').replace("%", "%%"))
 
     @property
     def engine(self) -> sa.Engine:
@@ -43,7 +45,7 @@ class Store:
     def start(self, request: StartRequest, *, session: Any = None) -> dict[str, Any]:
         """`{"saga_id", "created", "state", "route"}`; with `session` in the caller's own transaction."""
         if session is not None:
-            return dict(execute_on(session, START, request.parameters()))
+            return dict(self._inside(session, START, request.parameters()))
         return dict(self._call(START, request.parameters()))
 
     def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
@@ -80,7 +82,7 @@ class Store:
             ride,
         )
         if session is not None:
-            return dict(execute_on(session, COMMIT, parameters))
+            return dict(self._inside(session, COMMIT, parameters))
         return dict(self._call(COMMIT, parameters))
 
     def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
@@ -188,8 +190,12 @@ class Store:
             event.actor,
         )
         if session is not None:
-            return int(execute_on(session, EVENT, parameters))
+            return int(self._inside(session, EVENT, parameters))
         return int(self._call(EVENT, parameters, repeat=False))
+
+    def _inside(self, session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
+        """In the caller's transaction; the functions themselves know where their tables are."""
+        return execute_on(session, sql.replace("SELECT ", f"SELECT {self._where}", 1), parameters)
 
     def _call(self, sql: str, parameters: tuple[Any, ...], *, repeat: bool = True) -> Any:
         """The one value of a one-row answer; jsonb comes decoded."""

@@ -58,7 +58,7 @@ def upgrade(url: str, schema: str | None = None, engine_only: bool = False) -> N
             # Two at once are harmless: the second waits, then finds nothing to do.
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('hodei_upgrade'))"))
             if schema:
-                connection.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+                connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
             command.upgrade(alembic_config(connection, schema, engine_only), "heads")
             install_functions(connection)
     except OperationalError as error:
@@ -89,9 +89,9 @@ def install_functions(connection: sa.Connection) -> None:
     raw = connection.connection.cursor()
     for file in _function_files():
         raw.execute(file.read_text())
-    schema = connection.execute(sa.text("SELECT current_schema()")).scalar_one()
+    schema = connection.execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
     for signature in ENTRY_POINTS:
-        raw.execute(f'ALTER FUNCTION {signature} SET search_path = "{schema}", pg_temp')
+        raw.execute(f'ALTER FUNCTION {signature} SET search_path = {schema}, pg_temp')
         raw.execute(f"ALTER FUNCTION {signature} SET lock_timeout = '5s'")
 
 
