@@ -1,6 +1,5 @@
 """Subscribers on the real system: order, duplicates, errors, deaths."""
 
-import time
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -127,10 +126,8 @@ def test_a_killed_handler_is_called_again_and_one_that_always_dies_is_parked(
     start_system: StartSystem, emit: Emit, effects: Effects, query: Query
 ) -> None:
     start_system()
-    began = time.monotonic()
     once, always, after = emit("job:1", do="die:1"), emit("job:2", do="die:9"), emit("job:2")
     effects.wait("effect", key=str(once), timeout=30)
-    assert time.monotonic() - began < 10
     wait_for(lambda: all_closed(query), 60, lambda: str(states(query)))
     assert states(query) == {once: "DONE", always: "PARKED", after: "DONE"}
     assert effects.count("begin", key=str(always)) == 3

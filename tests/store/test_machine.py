@@ -189,7 +189,8 @@ class Life(RuleBasedStateMachine):
         check(self.lab, self.run.saga_id)
         if self.live:
             step = self.run.step(self.live.step)
-            if step["attempt_id"] != self.live.id:
+            # Taken over; or a verify whose claim has ended because the lost attempt answered while it asked (R19).
+            if step["attempt_id"] != self.live.id or step["lease_until"] is None:
                 self.old.append(self.live)
                 self.live = None
         if self.run.state in TERMINAL:
