@@ -91,7 +91,7 @@ def install_functions(connection: sa.Connection) -> None:
         raw.execute(file.read_text())
     schema = connection.execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
     for signature in ENTRY_POINTS:
-        raw.execute(f'ALTER FUNCTION {signature} SET search_path = {schema}, pg_temp')
+        raw.execute(f"ALTER FUNCTION {signature} SET search_path = {schema}, pg_temp")
         raw.execute(f"ALTER FUNCTION {signature} SET lock_timeout = '5s'")
 
 
