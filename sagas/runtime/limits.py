@@ -19,8 +19,9 @@ from sagas.errors import StepTimeLimit, StorageUnavailable
 
 T = TypeVar("T")
 
-# How long (seconds) a message waits for PostgreSQL before it is dropped: the row is unclaimed, reconcile sends another.
-CLAIM_PATIENCE = 10.0
+# How long (seconds) a message waits for PostgreSQL before it is dropped, and reconcile sends another. Longer than an
+# outage of a minute: its claim may be granted and only the reply lost, and giving up would then spend an attempt.
+CLAIM_PATIENCE = 120.0
 # How long an attempt that has ended waits to be recorded: an outage spends no attempt, and there is nothing else to do.
 COMMIT_PATIENCE = 3600.0
 # The end of a process comes this long after its step's own timer: it is for code that no signal interrupts.
