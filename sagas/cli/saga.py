@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sagas.cli.saga_engine import OneLineGroup, current_engine, reading, require_broker_of
+from sagas.cli.saga_engine import OneLineGroup, current_engine, reading, require_broker_of, saga_id_of
 from sagas.cli.saga_verbs import VERBS
 from sagas.errors import ConfigurationError, InvalidPayload
 from sagas.types import SagaId, SagaState
@@ -52,7 +52,7 @@ def show(saga_id: str, as_json: bool) -> None:
     from sagas.cli.render import render_saga
     from sagas.cli.saga_rows import one_saga
 
-    found = one_saga(current_engine().sql, _saga_id(saga_id))
+    found = one_saga(current_engine().sql, saga_id_of(saga_id))
     _show_json(found) if as_json else render_saga(found)
 
 
@@ -99,7 +99,7 @@ def cancel(saga_id: str, reason: str, actor: str) -> None:
     """Ask a saga to go back: what was done is undone, and it ends CANCELLED."""
     from sagas.runtime.verbs import cancel_saga
 
-    verdict = cancel_saga(current_engine(), _saga_id(saga_id), reason, actor)
+    verdict = cancel_saga(current_engine(), saga_id_of(saga_id), reason, actor)
     if verdict == "terminal":
         raise ConfigurationError(f"saga {saga_id} has ended already: nothing is cancelled")
     if verdict == "past_pivot":
@@ -126,13 +126,6 @@ def _payload(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidPayload(f"the payload ({source}) is not JSON: {error}") from None
-
-
-def _saga_id(text: str) -> SagaId:
-    try:
-        return SagaId(text)
-    except ValueError:
-        raise InvalidPayload(f"{text!r} is no saga id (a UUID is meant)") from None
 
 
 def _wait(engine: Engine, saga_id: SagaId) -> SagaResult:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sagas.errors import BrokerUnavailable, HodeiError, StorageUnavailable
+from sagas.errors import BrokerUnavailable, HodeiError, InvalidPayload, StorageUnavailable
+from sagas.types import SagaId
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -76,6 +77,14 @@ def require_broker_of(app: Celery) -> None:
         except Exception as error:  # noqa: BLE001
             where = without_password(connection.as_uri(include_password=False))
             raise BrokerUnavailable(f"the broker {where} does not answer: {_first_line(error)}") from None
+
+
+def saga_id_of(text: str) -> SagaId:
+    """Raises InvalidPayload for what is no UUID."""
+    try:
+        return SagaId(text)
+    except ValueError:
+        raise InvalidPayload(f"{text!r} is no saga id (a UUID is meant)") from None
 
 
 @contextmanager

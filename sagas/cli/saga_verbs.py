@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 
-from sagas.cli.saga_engine import current_engine
+from sagas.cli.saga_engine import current_engine, saga_id_of
 from sagas.errors import ConfigurationError, InvalidPayload
 from sagas.types import SagaId
 
@@ -17,10 +17,7 @@ Command = Callable[..., Any]
 
 
 def _saga_id(_ctx: click.Context, _param: click.Parameter, text: str) -> SagaId:
-    try:
-        return SagaId(text)
-    except ValueError:
-        raise InvalidPayload(f"{text!r} is no saga id (a UUID is meant)") from None
+    return saga_id_of(text)
 
 
 def _person(command: Command) -> Command:
