@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-
 from sagas.context import Outputs, SagaContext
-from sagas.errors import InvalidPayload, StepTimeLimit, StorageUnavailable, UnknownSaga
+from sagas.errors import InvalidPayload, StepTimeLimit, UnknownSaga
 from sagas.jsontext import to_json
 from sagas.registry import Registry
 from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
 from sagas.runtime.outcomes import Outcome, execute
 from sagas.runtime.renewal import renewed
+from sagas.runtime.transaction import together
 from sagas.settings import Settings
 from sagas.step import Step
 from sagas.store.requests import Claimant
@@ -154,56 +153,44 @@ class _Attempt:
     ) -> dict[str, Any]:
         """Record the outcome, however long PostgreSQL is away: its leases are judged only when it is back (R11)."""
 
-        def commit() -> dict[str, Any]:
-            return self.store.commit(
-                self.saga_id,
-                self.step_name,
-                self.attempt_id,
-                outcome.kind,
-                output=outcome.output if outcome.kind == "done" else None,
-                error=outcome.stored_error(),
-                events=events if outcome.kind == "done" else None,
-                retry_in=outcome.retry_in,
-                ride=ride,
-            )
+        return patiently(lambda: self._record(outcome, events, ride), COMMIT_PATIENCE)
 
-        return patiently(commit, COMMIT_PATIENCE)
+    def _record(
+        self, outcome: Outcome, events: list[tuple[str, dict[str, Any]]], ride: bool, session: Any = None
+    ) -> dict[str, Any]:
+        done = outcome.kind == "done"
+        return self.store.commit(
+            self.saga_id,
+            self.step_name,
+            self.attempt_id,
+            outcome.kind,
+            output=outcome.output if done else None,
+            error=outcome.stored_error(),
+            events=events if done else None,
+            retry_in=outcome.retry_in,
+            ride=ride,
+            session=session,
+        )
 
     def _in_transaction(
         self, claim: dict[str, Any], step: Step, ctx: SagaContext, ride: bool
     ) -> tuple[Outcome, dict[str, Any]]:
         """Exactly once: the step's writes commit together with its record, or neither does."""
-        from sqlalchemy.orm import Session
 
-        try:
-            with Session(self.store.engine) as session:
-                limit_ms = int(claim["timeout_s"] * 1000)
-                session.connection().exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}")
-                ctx._session = session
-                with self._renewed(claim):
-                    outcome = self._checked(execute(step, ctx, claim), acted=False)
-                if outcome.kind == "done":
-                    answer = self.store.commit(
-                        self.saga_id,
-                        self.step_name,
-                        self.attempt_id,
-                        "done",
-                        output=outcome.output,
-                        events=ctx.events,
-                        ride=ride,
-                        session=session,
-                    )
-                    if answer["verdict"] == "committed":
-                        session.commit()
-                        return outcome, answer
-                    session.rollback()
-                    if answer["verdict"] == "late":
-                        return outcome, {"verdict": "late", "next": "wait"}
-        except (DBAPIError, StorageUnavailable) as error:
-            # It may have committed or not: the record, asked by the attempt's id, knows. If not, it was rolled back;
-            # trouble with the database spends no attempt, what the database refuses (a deferred constraint) does.
-            if isinstance(error, (StorageUnavailable, OperationalError, InterfaceError)):
-                outcome = Outcome("not_ready", error=error, retry_in=1.0)
-            else:
-                outcome = Outcome("failed", error=error, retry_in=step.retry.delay(ctx.attempt))
-        return outcome, self._commit(claim, outcome, [], ride)
+        def act(session: Any) -> Outcome:
+            ctx._session = session
+            with self._renewed(claim):
+                return self._checked(execute(step, ctx, claim), acted=False)
+
+        def record(session: Any, outcome: Outcome) -> dict[str, Any]:
+            return self._record(outcome, ctx.events, ride, session)
+
+        def refused(error: Exception) -> Outcome:
+            again = None if step.retry.gives_up_on(error) else step.retry.delay(ctx.attempt)
+            return Outcome("failed", error=error, retry_in=again)
+
+        outcome, answer = together(self.store.engine, claim["timeout_s"], act, record, refused)
+        if answer.get("verdict") == "late":
+            # Rolled back, and so is what the late report would have written: there is no effect.
+            return outcome, {"verdict": "late", "next": "wait"}
+        return outcome, answer or self._commit(claim, outcome, [], ride)

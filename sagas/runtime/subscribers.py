@@ -9,22 +9,20 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import psycopg2
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery
 from celery.exceptions import Retry
 from kombu.exceptions import OperationalError
-from sqlalchemy.exc import SQLAlchemyError
 
-from sagas.errors import DefinitionError, StepTimeLimit, StorageUnavailable
+from sagas.errors import DefinitionError, StepTimeLimit
 from sagas.events import Subscriber
 from sagas.registry import Registry
-from sagas.results import DomainEvent
 from sagas.runtime.engine import Engine
 from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, message_limit, patiently, time_limit
 from sagas.runtime.outcomes import Outcome
 from sagas.runtime.process import claimant
 from sagas.runtime.publish import task_name
+from sagas.runtime.transaction import together
 from sagas.settings import LEASE_MARGIN
 from sagas.store.relay import RelayStore, event_of
 from sagas.store.requests import Claimant
@@ -86,50 +84,26 @@ def deliver(
         log.info("delivery %s to %s: claim refused, %s", delivery_id, subscriber.name, claim["verdict"])
         return None, claim
     event = event_of(claim["event"])
+    attempt = claim["attempt"]
+    answer: dict[str, Any] = {}
     if subscriber.transactional:
-        outcome, answer = _in_transaction(store, subscriber, delivery_id, attempt_id, event, claim["attempt"], limit)
-        if answer:
-            return outcome, answer
+        outcome, answer = together(
+            store.engine,
+            limit,
+            lambda session: _call(subscriber, limit, attempt, event, session),
+            lambda session, _: store.settle_delivery(delivery_id, attempt_id, session=session),
+            lambda error: _failed(subscriber, error, attempt),
+        )
     else:
-        outcome = _call(subscriber, limit, claim["attempt"], event)
-
-    def settle() -> dict[str, Any]:
-        return store.settle_delivery(delivery_id, attempt_id, outcome.stored_error(), outcome.retry_in)
-
-    answer = patiently(settle, COMMIT_PATIENCE)
+        outcome = _call(subscriber, limit, attempt, event)
+    if not answer:
+        settle = store.give_delivery_back if outcome.kind == "not_ready" else store.settle_delivery
+        answer = patiently(
+            lambda: settle(delivery_id, attempt_id, outcome.stored_error(), outcome.retry_in), COMMIT_PATIENCE
+        )
     if answer["verdict"] in ("late", "parked"):
         log.warning("event %s to %s: %s (%s)", event.event_id, subscriber.name, answer["verdict"], outcome.error)
     return outcome, answer
-
-
-def _in_transaction(
-    store: RelayStore,
-    subscriber: Subscriber,
-    delivery_id: int,
-    attempt_id: uuid.UUID,
-    event: DomainEvent,
-    attempt: int,
-    limit: float,
-) -> tuple[Outcome, dict[str, Any]]:
-    """Its writes commit together with the closing of its row, or neither does; an empty answer: not closed yet."""
-    from sqlalchemy.orm import Session
-
-    try:
-        with Session(store.engine) as session:
-            # A process that is stopped in here holds locks no longer than its lease (R21).
-            idle = f"SET LOCAL idle_in_transaction_session_timeout = {int(limit * 1000)}"
-            session.connection().exec_driver_sql(idle)
-            outcome = _call(subscriber, limit, attempt, event, session)
-            if outcome.error is not None:
-                return outcome, {}
-            session.flush()
-            answer = store.settle_delivery(delivery_id, attempt_id, session=session)
-            if answer["verdict"] == "done":
-                session.commit()
-            return outcome, answer
-    except (SQLAlchemyError, psycopg2.Error, StorageUnavailable) as error:
-        # It may have committed or not: the row, asked by the attempt's id, knows.
-        return _failed(subscriber, error, attempt), {}
 
 
 def _call(subscriber: Subscriber, limit: float, attempt: int, *arguments: Any) -> Outcome:

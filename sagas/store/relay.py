@@ -106,6 +106,13 @@ class RelayStore(Store):
             return dict(execute_on(session, SETTLE, parameters))
         return dict(self._call(SETTLE, parameters))
 
+    def give_delivery_back(
+        self, delivery_id: int, attempt_id: uuid.UUID, error: dict[str, str] | None, retry_in: float | None
+    ) -> dict[str, Any]:
+        """As `settle_delivery`, but the attempt is not spent: what was in the way was not the subscriber's fault."""
+        parameters = (delivery_id, str(attempt_id), to_json(error) if error else None, retry_in)
+        return dict(self._call("SELECT saga_delivery_give_back(%s, %s, %s, %s)", parameters))
+
     def lose_delivery(self, delivery_id: int, attempt_id: uuid.UUID, why: str) -> dict[str, Any] | None:
         """Write a live claim as lost; the message to be published for it, if any."""
         found = self._call("SELECT saga_delivery_lost(%s, %s, %s)", (delivery_id, str(attempt_id), why))

@@ -39,6 +39,7 @@ ENTRY_POINTS = (
     "saga_event(text, text, jsonb, uuid, text, text, text)",
     "saga_delivery_claim(bigint, uuid, text, text, integer, double precision, double precision, uuid)",
     "saga_delivery_settle(bigint, uuid, jsonb, double precision)",
+    "saga_delivery_give_back(bigint, uuid, jsonb, double precision)",
     "saga_delivery_lost(bigint, uuid, text)",
     "saga_delivery_again(bigint, integer)",
     "saga_delivery_silent(double precision)",

@@ -25,6 +25,18 @@ def is_trouble(connection: Any, error: psycopg2.Error) -> bool:
     return error.pgcode not in REFUSALS and (bool(connection.closed) or isinstance(error, away))
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether it says that the database could not, not that it would not: away, out of resources, or it rolled back
+    for reasons of its own (a deadlock). https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    if isinstance(error, StorageUnavailable):
+        return True
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return False
+    return cause.pgcode is None or cause.pgcode.startswith(("08", "40", "53", "57P"))
+
+
 def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
     """Run one statement in the caller's transaction: an SQLAlchemy Session or Connection, or a DBAPI connection."""
     try:

@@ -34,7 +34,11 @@ def all_run(hodei: Hodei) -> bool:
 
 
 def words_of(process: psutil.Process) -> str:
-    return " ".join(process.cmdline()) if process.is_running() else ""
+    """Its command line; empty for one that has ended, also between the look and the question."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # ZombieProcess is one, too
+        return ""
 
 
 def start_agent(hodei: Hodei) -> psutil.Process:

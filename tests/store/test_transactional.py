@@ -118,6 +118,19 @@ def test_killed_between_its_last_statement_and_the_commit(shop: Shop) -> None:
     assert shop.run.step("book")["attempt"] == 1
 
 
+def test_its_own_code_meets_the_dead_connection_first(shop: Shop) -> None:
+    """Design 6.8: the database is away, and that is no outcome of the step's."""
+
+    def die(ctx: SagaContext) -> None:
+        kill(shop.lab)(ctx.session)
+        ctx.session.execute(sa.text("SELECT 1"))
+
+    shop.body = die
+    report = shop.work()
+    assert (report.outcome.kind, shop.rows(), shop.run.states()) == ("not_ready", 0, ["PENDING"])
+    assert shop.run.step("book")["attempt"] == 0
+
+
 def test_killed_after_the_commit_before_its_reply(shop: Shop) -> None:
     """P4, R5: it has committed; the question by its id finds that out, and it is not run again."""
 
