@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
+
+from sagas.jobs.requirements import Requirements, Resources, require, strings
 
 
 class _Id(uuid.UUID):
@@ -134,24 +136,42 @@ class WorkerSpec:
     """What a worker should be.
 
     `image` is what it runs from (of no meaning to the process provider), `server_address` the broker's URL or address
-    as the worker reaches it; `labels` are the caller's own.
+    as the worker reaches it; `labels` are the caller's own; `resources` are what it may use, if its provider can
+    limit that.
     """
 
     image: str
     server_address: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+
+    def meeting(self, requirements: Requirements) -> Self:
+        """The same worker, with the labels and resources that a job asks for."""
+        labels = {**self.labels, **requirements.labels}
+        asked, own = requirements.resources, self.resources
+        resources = Resources(asked.cpu or own.cpu, asked.memory or own.memory)
+        return replace(self, labels=labels, resources=resources)
 
     def to_json(self) -> dict[str, Any]:
         """A dict that JSON can hold; `from_json` reads it back."""
-        return {"image": self.image, "server_address": self.server_address, "labels": dict(self.labels)}
+        return {
+            "image": self.image,
+            "server_address": self.server_address,
+            "labels": dict(self.labels),
+            "resources": self.resources.to_json(),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError, in one line, for what `to_json` would not have written."""
         image, address, labels = data.get("image"), data.get("server_address"), data.get("labels") or {}
         texts = isinstance(image, str) and isinstance(address, str)
-        _require(texts, "worker spec: 'image' and 'server_address' must be strings")
-        return cls(str(image), str(address), _strings("worker spec: 'labels'", labels))
+        require(texts, "worker spec: 'image' and 'server_address' must be strings")
+        try:
+            resources = Resources.from_json(data.get("resources") or {})
+        except ValueError as error:
+            raise ValueError(f"worker spec: {error}") from None
+        return cls(str(image), str(address), strings("worker spec: 'labels'", labels), resources)
 
 
 @dataclass(frozen=True)
@@ -194,22 +214,11 @@ class JobCommand:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError, in one line, for what is not a command."""
         argv, cwd, stdin, timeout = (data.get(name) for name in ("argv", "cwd", "stdin", "timeout"))
-        strings = isinstance(argv, list | tuple) and all(isinstance(arg, str) for arg in argv)
-        _require(strings, "job command: 'argv' must be a list of strings")
-        _require(isinstance(cwd, str | None), "job command: 'cwd' must be a string or null")
-        _require(isinstance(stdin, str | None), "job command: 'stdin' must be a string or null")
+        words = isinstance(argv, list | tuple) and all(isinstance(arg, str) for arg in argv)
+        require(words, "job command: 'argv' must be a list of strings")
+        require(isinstance(cwd, str | None), "job command: 'cwd' must be a string or null")
+        require(isinstance(stdin, str | None), "job command: 'stdin' must be a string or null")
         number = isinstance(timeout, int | float | None) and not isinstance(timeout, bool)
-        _require(number, "job command: 'timeout' must be a positive number of seconds")
-        env = _strings("job command: 'env'", data.get("env") or {})
+        require(number, "job command: 'timeout' must be a positive number of seconds")
+        env = strings("job command: 'env'", data.get("env") or {})
         return cls(tuple(argv or ()), env, cwd, stdin, timeout)
-
-
-def _require(right: bool, message: str) -> None:
-    if not right:
-        raise ValueError(message)
-
-
-def _strings(what: str, data: Any) -> dict[str, str]:
-    right = isinstance(data, Mapping) and all(isinstance(text, str) for pair in data.items() for text in pair)
-    _require(right, f"{what} must map strings to strings")
-    return dict(data)
