@@ -227,6 +227,7 @@ class Store:
                     raise translate(error) from error
                 finally:
                     raw.close()
-        except (DBAPIError, PoolTimeout) as error:
+        except (DBAPIError, PoolTimeout, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            # SQLAlchemy wraps what its own statements meet, but not what giving the connection back to the pool does.
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(cause)}") from error

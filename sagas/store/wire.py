@@ -20,9 +20,8 @@ REFUSALS: Mapping[str, type[Exception]] = {
 
 
 def is_trouble(connection: Any, error: psycopg2.Error) -> bool:
-    """Whether the error is the connection's. A crash of PostgreSQL may come as a plain DatabaseError."""
-    away = psycopg2.OperationalError | psycopg2.InterfaceError
-    return error.pgcode not in REFUSALS and (bool(connection.closed) or isinstance(error, away))
+    """Whether the error is the connection's."""
+    return error.pgcode not in REFUSALS and (bool(connection.closed) or _operational(error))
 
 
 def is_away(error: BaseException) -> bool:
@@ -32,9 +31,17 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, StorageUnavailable):
         return True
     cause = error.orig if isinstance(error, DBAPIError) else error
-    if not isinstance(cause, psycopg2.OperationalError | psycopg2.InterfaceError):
+    if not isinstance(cause, psycopg2.Error) or not _operational(cause):
         return False
     return cause.pgcode is None or cause.pgcode.startswith(("08", "40", "53", "57P"))
+
+
+def _operational(error: psycopg2.Error) -> bool:
+    """An error of operation. After a crash of PostgreSQL libpq's word that the server is gone comes as a plain
+    DatabaseError without a code, and psycopg2 does not call the connection closed yet.
+    """
+    away = psycopg2.OperationalError | psycopg2.InterfaceError
+    return isinstance(error, away) or (type(error) is psycopg2.DatabaseError and error.pgcode is None)
 
 
 def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
@@ -67,7 +74,7 @@ def translate(error: psycopg2.Error) -> Exception:
         return refusal(first_line(error) + (f"; {hint}" if hint else ""))
     if error.pgcode == "42883" and "saga_" in str(error):
         return StorageUnavailable("the database has no engine tables yet; run: hodei db upgrade")
-    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+    if _operational(error):
         return StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}")
     return error
 

@@ -118,3 +118,19 @@ def test_a_real_crash_empties_the_epoch(postgres_server: PostgresServer, make_da
         assert lab.value("SELECT count(*) FROM engine_epoch") == 0
     finally:
         lab.close()
+
+
+def test_an_outcome_reported_over_a_crashed_connection_is_recorded(
+    postgres_server: PostgresServer, make_database: MakeDatabase
+) -> None:
+    """Design 6.8, P7: what libpq says of a crash is no answer; the report is made again, a late one as well."""
+    lab = Lab(make_database("engine"))
+    run = lab.run(a={"idempotent": False})
+    attempt = run.claim("a")
+    postgres_server.crash_backend(lab.value("SELECT pg_backend_pid()"))
+
+    # The connection of the store's pool is broken, and does not know it yet.
+    assert run.commit("a", attempt)["verdict"] == "committed"
+    lab.reopen()
+    assert run.state == "COMPLETED"
+    lab.close()
