@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,7 @@ from typing import IO, Any
 from agent.groups import ASSIGNMENT_VARIABLE, group_record, kill_all, signal_group
 from agent.pump import LogPump
 from agent.spool import LogSpool
+from agent.store import SCRIPT
 from sagas.jobs.types import AssignmentId, JobCommand, JobOutcome
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL at a time limit
@@ -95,7 +96,7 @@ class Execution:
         if self._command.cwd is None:
             cwd.mkdir(exist_ok=True)
         return subprocess.Popen(
-            self._command.argv,
+            self._argv(),
             cwd=cwd,
             env=self._env,
             stdin=stdin,
@@ -104,8 +105,18 @@ class Execution:
             process_group=0,
         )
 
+    def _argv(self) -> Sequence[str]:
+        """The command; a script is a file beside the log, run by what its first line names, or by sh."""
+        script = self._command.script
+        if script is None:
+            return self._command.argv
+        path = self._directory / SCRIPT
+        path.write_text(script, encoding="utf-8", errors="surrogateescape", newline="")
+        path.chmod(0o700)
+        return (*(() if script.startswith("#!") else ("sh",)), str(path), *self._command.argv)
+
     def _not_started(self, error: OSError) -> Ending:
-        program, cwd = self._command.argv[0], self._command.cwd
+        program, cwd = self._command.program, self._command.cwd
         if cwd is not None and not Path(cwd).is_dir():
             ending = Ending(JobOutcome.FAILED, NOT_RUNNABLE, f"working directory not found: {cwd}")
         elif isinstance(error, FileNotFoundError):

@@ -12,6 +12,9 @@ from typing import Any
 
 from sagas.jobs.types import AssignmentId
 
+SCRIPT = "script"
+"""The file of an assignment that holds its job's script."""
+
 
 def write_durably(path: Path, data: Any) -> None:
     """Replace the file by `data` as JSON; after a crash there is the old file or the new one. Raises OSError."""
@@ -81,6 +84,7 @@ class Store:
         directory = self.directory(assignment_id)
         write_durably(directory / "result.json", result)
         shutil.rmtree(directory / "work", ignore_errors=True)
+        (directory / SCRIPT).unlink(missing_ok=True)
 
     def acknowledge(self, assignment_id: AssignmentId) -> None:
         """Record that the platform has the result; an unknown assignment is ignored."""

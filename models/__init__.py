@@ -1,5 +1,6 @@
 """The application's records: SQLAlchemy models, and repositories whose verbs are the only way to change a state."""
 
+from models.due import DueJobs
 from models.jobs import JobNotFound, Jobs
 from models.providers import ProviderNotFound, Providers
 from models.records import Records, transaction
@@ -12,6 +13,7 @@ from models.workers import Workers
 __all__ = [
     "Answer",
     "Base",
+    "DueJobs",
     "Job",
     "JobLog",
     "JobNotFound",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models.saga import open_sagas
+from models.matching import Room, provider_meets
+from models.saga import SagaRecord
 from models.tables import Job, Provider, Worker
 from sagas import HodeiError
+from sagas.jobs.requirements import Requirements, Resources
 from sagas.jobs.types import JobState, ProviderId, WorkerState
+from sagas.types import TERMINAL
 
 
 class ProviderNotFound(HodeiError):
@@ -25,10 +29,28 @@ class Providers:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def register(self, kind: str, host: str, capacity: int, provider_id: ProviderId | None = None) -> ProviderId:
-        """The provider of this kind on this host; a new one gets `capacity` slots, a known one keeps its own."""
+    def register(
+        self,
+        kind: str,
+        host: str,
+        capacity: int,
+        provider_id: ProviderId | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        resources: Resources | None = None,
+    ) -> ProviderId:
+        """The provider of this kind on this host; a new one gets `capacity` slots and the rest, a known one keeps its
+        own.
+        """
+        most = resources or Resources()
         row = insert(Provider).values(
-            provider_id=provider_id or ProviderId.new(), kind=kind, host=host, capacity=capacity
+            provider_id=provider_id or ProviderId.new(),
+            kind=kind,
+            host=host,
+            capacity=capacity,
+            labels=dict(labels or {}),
+            cpu=most.cpu,
+            memory=most.memory,
         )
         self._session.execute(row.on_conflict_do_nothing())
         known = select(Provider.provider_id).where(Provider.kind == kind, Provider.host == host)
@@ -45,28 +67,55 @@ class Providers:
         """All of them."""
         return self._session.scalars(select(Provider).order_by(Provider.host, Provider.kind)).all()
 
-    def lock_slots(self, provider_id: ProviderId) -> int:
-        """Keep others from taking a slot until the transaction ends; how many are free. ProviderNotFound."""
+    def lock_slots(self, provider_id: ProviderId, resources: Resources | None = None) -> int:
+        """Keep others from taking a slot until the transaction ends; how many are free for a worker with these
+        resources. ProviderNotFound.
+        """
         query = select(Provider).where(Provider.provider_id == provider_id).with_for_update()
         provider = self._session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
         if provider is None:
             return self.get(provider_id).capacity
-        return provider.capacity - self._taken(provider.provider_id) if provider.enabled else 0
+        room = Room.of(provider, self._given(provider.provider_id))
+        return room.slots if provider.enabled and room.takes(resources or Resources()) else 0
 
-    def with_free_slot(self) -> Provider | None:
-        """The provider with the most slots that neither a worker has nor a saga under way is going to take."""
-        providers = self._session.scalars(select(Provider).where(Provider.enabled).with_for_update()).all()
-        free = {p.provider_id: p.capacity - self._taken(p.provider_id) for p in providers}
+    def with_room(self, asked: Requirements) -> Provider | None:
+        """Of those that can make such a worker the one with the most slots left, that neither a worker has nor a saga
+        under way is going to take.
+        """
+        # In one order, for whoever locks several of them.
+        able = select(Provider).where(Provider.enabled, *provider_meets(asked)).order_by(Provider.provider_id)
         promised = self._promised()
-        best = max(providers, key=lambda p: free[p.provider_id], default=None)
-        return best if best is not None and sum(max(0, slots) for slots in free.values()) > promised else None
+        rooms = [
+            (Room.of(provider, [*self._given(provider.provider_id), *promised.get(provider.provider_id, [])]), provider)
+            for provider in self._session.scalars(able.with_for_update()).all()
+        ]
+        left = [(room.slots, provider) for room, provider in rooms if room.takes(asked.resources)]
+        return max(left, key=lambda pair: pair[0])[1] if left else None
 
-    def _taken(self, provider_id: uuid.UUID) -> int:
-        live = select(func.count()).where(Worker.provider_id == provider_id, Worker.state != WorkerState.TERMINATED)
-        return self._session.scalar(live) or 0
+    def why_never(self, asked: Requirements) -> str | None:
+        """Why none of the providers could make such a worker, however long one waits; None if one could.
 
-    def _promised(self) -> int:
-        """Provisioning sagas under way that have not reserved their slot yet."""
+        While there is no provider at all, nothing is said about it: they make themselves known when they start.
+        """
+        any_of_them = select(func.count(), func.count().filter(and_(*provider_meets(asked))))
+        known, able = self._session.execute(any_of_them.select_from(Provider).where(Provider.enabled)).one()
+        return None if able or not known else f"no provider can make a worker with {asked}; see: hodei provider list"
+
+    def _given(self, provider_id: uuid.UUID) -> Sequence[Resources]:
+        """What its workers have, one for each."""
+        live = select(Worker.spec).where(Worker.provider_id == provider_id, Worker.state != WorkerState.TERMINATED)
+        return [Resources.from_json(spec.get("resources") or {}) for spec in self._session.scalars(live)]
+
+    def _promised(self) -> dict[uuid.UUID, Sequence[Resources]]:
+        """Of each provider: what provisioning sagas under way will take of it, and have not reserved yet."""
         reserved = select(Worker.worker_id).where(Worker.worker_id == Job.awaited_worker_id).exists()
-        waiting = select(func.count()).where(Job.state == JobState.PENDING, ~reserved)
-        return self._session.scalar(waiting.where(Job.provisioning_saga_id.in_(open_sagas()))) or 0
+        payload = SagaRecord.context["payload"]
+        waiting = (
+            select(payload["provider_id"].astext, payload["spec"]["resources"])
+            .join(Job, Job.provisioning_saga_id == SagaRecord.saga_id)
+            .where(Job.state == JobState.PENDING, ~reserved, SagaRecord.state.not_in(TERMINAL))
+        )
+        promised: dict[uuid.UUID, Any] = {}
+        for provider_id, resources in self._session.execute(waiting):
+            promised.setdefault(uuid.UUID(provider_id), []).append(Resources.from_json(resources or {}))
+        return promised

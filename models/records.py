@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
+from models.due import DueJobs
 from models.events import RecordsEvents
 from models.jobs import Jobs
 from models.providers import Providers
@@ -28,6 +29,11 @@ class Records:
     def jobs(self) -> Jobs:
         """Submission and dispatch."""
         return Jobs(self.session, self.events)
+
+    @property
+    def due(self) -> DueJobs:
+        """What becomes due by itself; cancellation."""
+        return DueJobs(self.session, self.events)
 
     @property
     def runs(self) -> Runs:

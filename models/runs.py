@@ -16,6 +16,11 @@ from models.jobs import LOOK_AGAIN
 from models.tables import JOB_LIVE, Job, JobLog, JobResult
 from sagas.jobs.types import AssignmentId, JobId, JobOutcome, JobState, WorkerId
 
+RETRY_BACKOFF = (1.0, 60.0)
+"""Seconds between a run that failed and the next one: doubled each time, up to the most."""
+REPEATED = (JobOutcome.FAILED, JobOutcome.TIMED_OUT)
+"""What is run again, if whoever submitted the job asked for that."""
+
 
 class Answer(StrEnum):
     """What a report was worth."""
@@ -65,9 +70,12 @@ class Runs:
         error: str | None = None,
         log_lines: int | None = None,
     ) -> Answer:
-        """The result of an assignment, kept by its id; it ends the job if the assignment is still the job's."""
+        """The result of an assignment, kept by its id; if the assignment is still the job's, it ends the job, or the
+        job is run again.
+        """
         told: dict[str, Any] = {"exit_code": exit_code, "error": clean(error), "log_lines": log_lines}
-        job = self._end(job_id, worker_id, assignment_id, outcome, told)
+        current = (Job.job_id == job_id, Job.worker_id == worker_id, Job.assignment_id == assignment_id)
+        job = self._run_again(current, outcome, told) or self._end(current, outcome, told)
         if job is None and not self._lock(job_id):
             return Answer.REFUSED
         kept = insert(JobResult).values(
@@ -81,7 +89,8 @@ class Runs:
         new = self._session.scalar(kept.on_conflict_do_nothing().returning(JobResult.assignment_id))
         if job is not None:
             said = {"state": job.state, "exit_code": exit_code, "assignment_id": assignment_id, "worker_id": worker_id}
-            self._record(job_id, "JobFinished", job.correlation_id, **said)
+            finished = JobState(job.state).is_terminal
+            self._record(job_id, "JobFinished" if finished else "JobRunFailed", job.correlation_id, **said)
             return Answer.COUNTED
         if new is None:
             return Answer.KNOWN
@@ -93,28 +102,42 @@ class Runs:
         state = self._session.scalar(select(Job.state).where(Job.job_id == job_id))
         return JobState(state) if state else None
 
-    def _end(
-        self,
-        job_id: JobId,
-        worker_id: WorkerId,
-        assignment_id: AssignmentId,
-        outcome: JobOutcome,
-        told: Mapping[str, Any],
-    ) -> Job | None:
-        """End the job, if it has this assignment."""
-        return self._session.scalars(
-            update(Job)
-            .where(Job.job_id == job_id, Job.worker_id == worker_id, Job.assignment_id == assignment_id)
-            .where(Job.state.in_(JOB_LIVE))
-            .values(
-                state=outcome.job_state,
-                finished_at=saga_now(),
-                started_at=func.coalesce(Job.started_at, saga_now()),
-                wake_at=None,
-                **told,
-            )
-            .returning(Job)
-        ).one_or_none()
+    def _run_again(self, current: Sequence[Any], outcome: JobOutcome, told: Mapping[str, Any]) -> Job | None:
+        """A run that failed: PENDING once more, after a pause, if whoever submitted the job asked for that."""
+        if outcome not in REPEATED:
+            return None
+        first, longest = RETRY_BACKOFF
+        seconds = func.least(longest, first * func.power(2, func.least(Job.attempts - 1, 16)))
+        due = saga_now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+        wanted = (Job.retry_failed, Job.attempts < Job.max_attempts, Job.cancel_requested_at.is_(None))
+        return self._update(
+            *(*current, *wanted),
+            state=JobState.PENDING,
+            worker_id=None,
+            assignment_id=None,
+            assigned_at=None,
+            started_at=None,
+            not_before=due,
+            wake_at=due,
+            **told,
+        )
+
+    def _end(self, current: Sequence[Any], outcome: JobOutcome, told: Mapping[str, Any]) -> Job | None:
+        """End the job."""
+        return self._update(
+            *current,
+            state=outcome.job_state,
+            finished_at=saga_now(),
+            started_at=func.coalesce(Job.started_at, saga_now()),
+            wake_at=None,
+            **told,
+        )
+
+    def _update(self, *where: Any, **values: Any) -> Job | None:
+        """A job that is on a worker."""
+        live = update(Job).where(*where, Job.state.in_(JOB_LIVE)).values(**values).returning(Job)
+        options = {"populate_existing": True, "synchronize_session": False}
+        return self._session.scalars(live, execution_options=options).one_or_none()
 
     def _lock(self, job_id: JobId) -> bool:
         """The job's row, so that its events keep their order; False if there is none."""
@@ -146,10 +169,11 @@ class Runs:
         self, job_id: JobId | uuid.UUID, assignment_id: uuid.UUID | None = None, after_line: int = 0
     ) -> Iterator[JobLog]:
         """The output of one assignment in order, behind the given number; of the job's latest one if none is named."""
-        rows = select(JobLog).where(JobLog.job_id == uuid.UUID(str(job_id)), JobLog.line_number > after_line)
-        if assignment_id is not None:
-            rows = rows.where(JobLog.assignment_id == assignment_id)
-        return iter(self._session.scalars(rows.order_by(JobLog.assignment_id, JobLog.line_number)).all())
+        of_job = JobLog.job_id == uuid.UUID(str(job_id))
+        latest = select(JobLog.assignment_id).where(of_job).order_by(JobLog.log_id.desc()).limit(1)
+        one = JobLog.assignment_id == (latest.scalar_subquery() if assignment_id is None else assignment_id)
+        rows = select(JobLog).where(of_job, one, JobLog.line_number > after_line).order_by(JobLog.line_number)
+        return iter(self._session.scalars(rows).all())
 
 
 def clean(text: str | None) -> str | None:

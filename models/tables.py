@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     DateTime,
     ForeignKey,
@@ -67,6 +68,13 @@ class Provider(Base):
     host: Mapped[str]
     capacity: Mapped[int] = mapped_column(comment="how many workers may exist at one time")
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    labels: Mapped[dict[str, Any]] = mapped_column(
+        server_default=text("'{}'"), comment="what its workers have besides their own labels"
+    )
+    cpu: Mapped[float | None] = mapped_column(comment="cores of all its workers together; null is no limit")
+    memory: Mapped[int | None] = mapped_column(
+        BigInteger, comment="bytes of all its workers together; null is no limit"
+    )
     created_at: Mapped[datetime] = mapped_column(default=func.saga_now())
 
 
@@ -123,12 +131,18 @@ class Job(Base):
         Index("uq_jobs_key", "idempotency_key", unique=True, postgresql_where=text("idempotency_key IS NOT NULL")),
         # What the dispatcher reads, in its order; its cost does not grow with history.
         Index("idx_jobs_pending", "priority", "created_at", postgresql_where=text("state = 'PENDING'")),
+        # What the sweep of due jobs reads.
+        Index("idx_jobs_wake_at", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
         Index("idx_jobs_created_at", "created_at"),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     state: Mapped[str]
-    command: Mapped[dict[str, Any]] = mapped_column(comment="argv, env, cwd, stdin, timeout (seconds)")
+    command: Mapped[dict[str, Any]] = mapped_column(comment="argv, script, env, cwd, stdin, timeout (seconds)")
+    requirements: Mapped[dict[str, Any]] = mapped_column(
+        server_default=text("'{}'"),
+        comment="labels and resources (cpu in cores, memory in bytes) that its worker must have",
+    )
     priority: Mapped[int] = mapped_column(server_default=text("5"), comment="0 is the first, 9 the last")
     idempotency_key: Mapped[str | None]
     correlation_id: Mapped[str | None]
@@ -136,6 +150,16 @@ class Job(Base):
     round: Mapped[int] = mapped_column(server_default=text("0"), comment="makes the keys of its sagas")
     attempts: Mapped[int] = mapped_column(server_default=text("0"), comment="assignments that counted")
     max_attempts: Mapped[int] = mapped_column(server_default=text("3"))
+    retry_failed: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="whether a run that failed or took too long is repeated, while attempts are left",
+    )
+    not_before: Mapped[datetime | None] = mapped_column(comment="until then the dispatcher leaves it alone")
+    blocked: Mapped[str | None] = mapped_column(comment="why no provider can make the worker that it asks for")
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(
+        comment="it is not run again; its worker is told to stop it"
+    )
+    cancel_reason: Mapped[str | None]
     worker_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey(Worker.worker_id, ondelete="RESTRICT"))
     assignment_id: Mapped[uuid.UUID | None]
     owner_saga_id: Mapped[uuid.UUID | None] = mapped_column(

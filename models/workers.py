@@ -13,8 +13,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from models.events import Recorder, RecordsEvents, after, saga_now
+from models.matching import worker_meets
 from models.saga import open_sagas
-from models.tables import JOB_LIVE, Job, Worker
+from models.tables import JOB_LIVE, Job, Provider, Worker
+from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import ProviderId, WorkerId, WorkerSpec, WorkerState
 
 LOOK_AGAIN = 60.0
@@ -115,17 +117,23 @@ class Workers:
         seen = update(Worker).where(Worker.worker_id == worker_id, owner).values(last_seen_at=saga_now())
         return self._session.scalar(seen.returning(Worker.worker_id)) is not None
 
-    def claim_ready(self, silent_for: float) -> Worker | None:
+    def claim_ready(self, silent_for: float, asked: Requirements | None = None) -> Worker | None:
         """Lock a READY worker that no saga is about to use, the longest idle first; another dispatcher skips it.
 
-        One that was silent for so many seconds gets no job.
+        Of those that are what a job asks for. One that was silent for so many seconds gets no job.
         """
-        idle = _idle(silent_for).order_by(Worker.ready_at).limit(1).with_for_update(skip_locked=True)
+        idle = _idle(silent_for, asked).order_by(Worker.ready_at).limit(1).with_for_update(of=Worker, skip_locked=True)
         return self._session.scalars(idle, execution_options={"populate_existing": True}).one_or_none()
 
-    def any_ready(self, silent_for: float) -> bool:
+    def any_ready(self, silent_for: float, asked: Requirements | None = None) -> bool:
         """Whether there is such a worker, locked or not: its heartbeat may hold its row for a moment."""
-        return bool(self._session.scalar(select(_idle(silent_for).exists())))
+        return bool(self._session.scalar(select(_idle(silent_for, asked).exists())))
+
+    def any_that_meets(self, asked: Requirements, worker_id: WorkerId | None = None) -> bool:
+        """Whether a worker, or this one, is what a job asks for, whatever it does now; not if it is TERMINATED."""
+        such = _with_provider().where(Worker.state != WorkerState.TERMINATED, *worker_meets(asked))
+        such = such.where(Worker.worker_id == worker_id) if worker_id is not None else such
+        return bool(self._session.scalar(select(such.exists())))
 
     def give_to(self, worker_id: WorkerId, saga_id: uuid.UUID) -> None:
         """From now on this execution saga is about to use the worker."""
@@ -179,9 +187,14 @@ class Workers:
         return moved is not None
 
 
-def _idle(silent_for: float) -> Select[Worker]:
+def _with_provider() -> Select[Worker]:
+    return select(Worker).join(Provider, Provider.provider_id == Worker.provider_id)
+
+
+def _idle(silent_for: float, asked: Requirements | None) -> Select[Worker]:
     return (
-        select(Worker)
+        _with_provider()
         .where(Worker.state == WorkerState.READY, Worker.last_seen_at >= after(-silent_for))
         .where(or_(Worker.owner_saga_id.is_(None), Worker.owner_saga_id.not_in(open_sagas())))
+        .where(*worker_meets(asked or Requirements()))
     )

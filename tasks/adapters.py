@@ -27,7 +27,7 @@ class DatabaseRegistry:
         """The provider's row is locked while its slots are counted: two sagas cannot take the last one."""
         records = Records(session, self._events)
         try:
-            free = records.providers.lock_slots(provider_id)
+            free = records.providers.lock_slots(provider_id, spec.resources)
         except ProviderNotFound as error:
             raise PermanentError(str(error)) from None
         known = records.workers.find(worker_id)
@@ -114,3 +114,4 @@ class DatabaseBoard:
         records = Records(session, self._events)
         if records.jobs.unassign(job_id, assignment_id):
             records.workers.free(worker_id)
+            records.due.end_cancelled(job_id)

@@ -22,6 +22,7 @@ from tasks.platform import Platform
 
 CONFIGURATION = Path(__file__).resolve().parent.parent / "celeryconfig.py"
 DISPATCH_EVERY = 1.0  # seconds; the hint at submission is what makes it fast
+JOBS_DUE_EVERY = 5.0  # seconds between two looks at jobs that are due
 
 
 def configuration() -> ModuleType:
@@ -61,6 +62,11 @@ def make_app(
         "jobs.dispatch": {
             "task": "jobs.dispatch",
             "schedule": DISPATCH_EVERY,
+            "options": {"queue": "control", "expires": 10},
+        },
+        "jobs.reconcile": {
+            "task": "jobs.reconcile",
+            "schedule": JOBS_DUE_EVERY,
             "options": {"queue": "control", "expires": 10},
         },
         "workers.reconcile": {

@@ -6,9 +6,11 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from models import Job, Provider, Records, Worker
 from sagas import SagaId
+from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import JobId, ProviderId, WorkerId, WorkerSpec
 from tasks.orchestrator import JobOrchestrator
 
@@ -51,32 +53,39 @@ class JobDispatcher:
 
     def dispatch_once(self) -> Round:
         """Give every READY worker a waiting job, and have workers made for the jobs that are left."""
-        done, seen = Round(), list[uuid.UUID]()
+        done, seen, in_vain = Round(), list[uuid.UUID](), list[dict[str, Any]]()
         while len(seen) < MOST_AT_ONCE:
             with self._records() as records:
-                job = records.jobs.claim_next_pending(skip=seen)
+                job = records.jobs.claim_next_pending(skip=seen, without=in_vain)
                 if job is None:
                     break
                 seen.append(job.job_id)
-                worker = records.workers.claim_ready(self._silent_for)
-                provider = None if worker else self._free_slot(records)
+                asked = Requirements.from_json(job.requirements)
+                worker = records.workers.claim_ready(self._silent_for, asked)
+                provider = None if worker else self._provider_for(records, asked)
                 if worker is not None:
                     started: SagaId | None = self._execute(records, job, worker)
                 elif provider is not None:
-                    started = self._provision(records, job, provider)
+                    started = self._provision(records, job, provider, asked)
                 else:
-                    break  # the jobs behind this one would find nothing either
+                    started = None
+                    in_vain.append(job.requirements)  # those behind this one that ask for the same would find nothing
             if started is not None:
                 self._publish(started)
                 (done.executions if worker else done.provisionings).append(started)
         return done
 
     def assign_and_dispatch(self, job_id: JobId, worker_id: WorkerId) -> SagaId | None:
-        """Send this job to this worker. None if the job does not wait, or a saga moves it already (L8)."""
+        """Send this job to this worker.
+
+        None if the job does not wait, a saga moves it already (L8), or the worker is not what the job asks for.
+        """
         with self._records() as records:
             job = records.jobs.lock_pending(job_id)
             worker = records.workers.find(worker_id)
             if job is None or worker is None:
+                return None
+            if not records.workers.any_that_meets(Requirements.from_json(job.requirements), worker_id):
                 return None
             started = self._execute(records, job, worker)
         self._publish(started)
@@ -85,24 +94,31 @@ class JobDispatcher:
     def handle_no_available_workers(self, job_id: JobId) -> SagaId | None:
         """Have a worker made for a job that waits. However often it is called, one saga at a time does it (L7, L17).
 
-        None if the job does not wait, or no provider has a free slot.
+        None if the job does not wait, or no provider has room for such a worker.
         """
         with self._records() as records:
             job = records.jobs.lock_pending(job_id)
             if job is None:
                 return None
-            provider = records.providers.with_free_slot()
-            started = self._provision(records, job, provider) if provider else None
+            asked = Requirements.from_json(job.requirements)
+            provider = self._room_for(records, asked)
+            started = self._provision(records, job, provider, asked) if provider else None
             saga_id = job.provisioning_saga_id
         if started is not None:
             self._publish(started)
         return SagaId(saga_id) if saga_id else None
 
-    def _free_slot(self, records: Records) -> Provider | None:
+    def _provider_for(self, records: Records, asked: Requirements) -> Provider | None:
         """Where a worker may be made; nowhere while one is idle that we could not lock (L9): the next round gets it."""
-        if records.workers.any_ready(self._silent_for):
-            return None
-        return records.providers.with_free_slot()
+        return None if records.workers.any_ready(self._silent_for, asked) else self._room_for(records, asked)
+
+    def _room_for(self, records: Records, asked: Requirements) -> Provider | None:
+        """Where such a worker may be made now. If that is nowhere and never, the jobs that ask for it say so."""
+        provider = records.providers.with_room(asked)
+        why = None if provider or records.workers.any_that_meets(asked) else records.providers.why_never(asked)
+        if why is not None:
+            records.jobs.block(asked.to_json(), why)
+        return provider
 
     def _execute(self, records: Records, job: Job, worker: Worker) -> SagaId:
         """Start the execution saga; it owns the job and the worker until it ends."""
@@ -119,12 +135,12 @@ class JobDispatcher:
         records.workers.give_to(WorkerId(worker.worker_id), saga_id)
         return saga_id
 
-    def _provision(self, records: Records, job: Job, provider: Provider) -> SagaId | None:
-        """Start the provisioning saga, unless one is under way, or its next round is not due."""
+    def _provision(self, records: Records, job: Job, provider: Provider, asked: Requirements) -> SagaId | None:
+        """Start the saga that makes such a worker, unless one is under way, or its next round is not due."""
         if records.jobs.awaits_worker(job):
             return None
         started = self._orchestrator.start_provisioning_saga(
-            self._default_spec(),
+            self._default_spec().meeting(asked),
             ProviderId(provider.provider_id),
             idempotency_key=round_key(job),
             correlation_id=job.correlation_id,

@@ -7,15 +7,17 @@ agent says everything again until it has its answer; only its log it says once, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sagas import StorageUnavailable
+from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import JobCommand, JobId
-from tasks import reports
+from tasks import due, reports
 
 if TYPE_CHECKING:
     from tasks.platform import Platform
@@ -84,16 +86,42 @@ def _register_requests(platform: Platform, task: Callable[..., Any]) -> None:
 
     @task("workers.reconcile")
     def reconcile_workers() -> None:
-        platform.lifecycle.terminate_lost(platform.settings.worker_dead)
+        with next_tick_does_it("workers.reconcile"):
+            platform.lifecycle.terminate_lost(platform.settings.worker_dead)
+
+    @task("jobs.reconcile")
+    def reconcile_jobs() -> None:
+        with next_tick_does_it("jobs.reconcile"):
+            due.reconcile(platform)
 
     @task("jobs.dispatch")
     def dispatch() -> None:
-        platform.dispatcher.dispatch_once()
+        with next_tick_does_it("jobs.dispatch"):
+            platform.dispatcher.dispatch_once()
 
 
-def submit_job(platform: Platform, command: JobCommand, **options: Any) -> JobId:
-    """Write the job; the dispatcher is told at once, or looks a second later."""
+@contextmanager
+def next_tick_does_it(name: str) -> Iterator[None]:
+    """Beat's messages are not retried: while PostgreSQL is away their retries would pile up, and each does the same."""
+    try:
+        yield
+    except TROUBLE as error:
+        logger.warning("%s: left to the next tick: %s", name, str(error).splitlines()[0])
+
+
+def submit_job(
+    platform: Platform,
+    command: JobCommand,
+    *,
+    requirements: Requirements | dict[str, Any] | None = None,
+    **options: Any,
+) -> JobId:
+    """Write the job; the dispatcher is told at once, or looks a second later. The options are those of `Jobs.submit`.
+
+    Requirements may be JSON, as a message has them; ValueError, in one line, for what are none.
+    """
+    asked = Requirements.from_json(requirements) if isinstance(requirements, dict) else requirements
     with platform.records() as records:
-        job_id = records.jobs.submit(command, **options)
+        job_id = records.jobs.submit(command, requirements=asked, **options)
     platform.sender.hint_dispatch()
     return job_id

@@ -8,10 +8,12 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from celery.signals import worker_ready
 from sqlalchemy.exc import SQLAlchemyError
 
 from sagas import HodeiError
+from sagas.jobs.requirements import Resources
 from sagas.jobs.types import ProviderId
 from sagas.runtime.install import named_queue
 
@@ -71,6 +73,7 @@ def _try(platform: Platform, host: str) -> bool:
 
 
 def register_host(platform: Platform, host: str, slots: int | None = None) -> ProviderId:
-    """Write the provider's row if it is not there; its slots are only given to a new one."""
+    """Write the provider's row if it is not there; its slots and this machine's size are only given to a new one."""
+    size = Resources(cpu=os.cpu_count() or 1, memory=psutil.virtual_memory().total)
     with platform.records() as records:
-        return records.providers.register(KIND, host, capacity() if slots is None else slots)
+        return records.providers.register(KIND, host, capacity() if slots is None else slots, resources=size)

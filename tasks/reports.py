@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from models import Answer, Job, Records
-from sagas.jobs.types import AssignmentId, JobCommand, JobId, JobOutcome, WorkerId, WorkerState
+from sagas.jobs.types import AssignmentId, JobId, JobOutcome, JobState, WorkerId, WorkerState
+from tasks import due
 
 if TYPE_CHECKING:
     from tasks.platform import Platform
@@ -49,30 +50,30 @@ def heartbeat(
     with platform.records() as records:
         seen = records.workers.seen(worker, instance_id)
         row, job = records.workers.find(worker), records.runs.current(worker)
-        forgotten = job if job is not None and _is_forgotten(records, job, known) else None
+        remind = job is not None and _must_be_told(records, job, known)
     if row is None or row.state in GONE:
         platform.sender.send_shutdown(worker)
     elif not seen:
         logger.warning("worker %s: heartbeat of instance %s ignored: another one has registered", worker, instance_id)
     else:
-        _put_right(platform, worker, listed, job, forgotten)
+        _put_right(platform, worker, listed, job, remind)
 
 
-def _put_right(
-    platform: Platform, worker: WorkerId, listed: set[AssignmentId], job: Job | None, forgotten: Job | None
-) -> None:
-    if forgotten is not None and forgotten.assignment_id is not None:
-        assignment, command = AssignmentId(forgotten.assignment_id), JobCommand.from_json(forgotten.command)
-        platform.sender.send_run_job(worker, assignment, JobId(forgotten.job_id), command)
+def _put_right(platform: Platform, worker: WorkerId, listed: set[AssignmentId], job: Job | None, remind: bool) -> None:
     current = AssignmentId(job.assignment_id) if job is not None and job.assignment_id else None
+    if job is not None and current in listed and job.state == JobState.ASSIGNED:
+        accepted(platform, str(worker), str(current))  # its own message may have been lost with the broker
+    if job is not None and remind:
+        due.remind(platform, job)
     for stray in listed - {current}:
         platform.sender.send_cancel_job(worker, stray)
 
 
-def _is_forgotten(records: Records, job: Job, known: set[AssignmentId]) -> bool:
-    """Assigned, its dispatch complete, and yet the worker does not know of it."""
+def _must_be_told(records: Records, job: Job, known: set[AssignmentId]) -> bool:
+    """Cancelled and not ended yet; or assigned, its dispatch complete, and yet the worker does not know of it."""
     assert job.assignment_id is not None
-    return AssignmentId(job.assignment_id) not in known and not records.jobs.is_moved(job)
+    forgotten = AssignmentId(job.assignment_id) not in known
+    return job.cancel_requested_at is not None or (forgotten and not records.jobs.is_moved(job))
 
 
 def accepted(platform: Platform, worker_id: str, assignment_id: str) -> Answer:

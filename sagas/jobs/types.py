@@ -176,10 +176,11 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class JobCommand:
-    """What a job runs: a program with its arguments, without a shell.
+    """What a job runs: a program with its arguments, without a shell; or a script, with `argv` as its arguments.
 
-    `env` is added to the worker's own environment; `cwd` None means a fresh directory of the assignment's own;
-    `stdin` is text for its standard input; `timeout` is in seconds, None means no limit.
+    `script` is its text: run by what its first line names (`#!`), or by `sh`. `env` is added to the worker's own
+    environment; `cwd` None means a fresh directory of the assignment's own; `stdin` is text for its standard input;
+    `timeout` is in seconds, None means no limit.
     """
 
     argv: tuple[str, ...]
@@ -187,11 +188,19 @@ class JobCommand:
     cwd: str | None = None
     stdin: str | None = None
     timeout: float | None = None
+    script: str | None = None
+
+    @property
+    def program(self) -> str:
+        """What it is called: the program's name; of a script its first line."""
+        return self.argv[0] if self.script is None else self.script.partition("\n")[0]
 
     def __post_init__(self) -> None:
         """Raises ValueError for a command that no system could run."""
         texts = (*self.argv, *self.env, *self.env.values(), self.cwd or "")
-        if not self.argv or not self.argv[0]:
+        if self.script is not None and not self.script.strip():
+            raise ValueError("job command: 'script' is empty")
+        if self.script is None and (not self.argv or not self.argv[0]):
             raise ValueError("job command: 'argv' must name a program")
         if any("\0" in text for text in texts):
             raise ValueError("job command: 'argv', 'env' and 'cwd' must not contain NUL")
@@ -204,6 +213,7 @@ class JobCommand:
         """A dict that JSON can hold; `from_json` reads it back."""
         return {
             "argv": list(self.argv),
+            "script": self.script,
             "env": dict(self.env),
             "cwd": self.cwd,
             "stdin": self.stdin,
@@ -214,11 +224,13 @@ class JobCommand:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError, in one line, for what is not a command."""
         argv, cwd, stdin, timeout = (data.get(name) for name in ("argv", "cwd", "stdin", "timeout"))
+        argv, script = argv if argv is not None else [], data.get("script")
         words = isinstance(argv, list | tuple) and all(isinstance(arg, str) for arg in argv)
         require(words, "job command: 'argv' must be a list of strings")
         require(isinstance(cwd, str | None), "job command: 'cwd' must be a string or null")
         require(isinstance(stdin, str | None), "job command: 'stdin' must be a string or null")
+        require(isinstance(script, str | None), "job command: 'script' must be a string or null")
         number = isinstance(timeout, int | float | None) and not isinstance(timeout, bool)
         require(number, "job command: 'timeout' must be a positive number of seconds")
         env = strings("job command: 'env'", data.get("env") or {})
-        return cls(tuple(argv or ()), env, cwd, stdin, timeout)
+        return cls(tuple(argv), env, cwd, stdin, timeout, script)

@@ -28,14 +28,17 @@ def follow(system: Platform, job_id: JobId, silent: bool = False, check: Callabl
 
     `check` raises KeyboardInterrupt if one was swallowed: the database's driver does so within a commit.
     """
-    printed, of, deadline = 0, None, None
+    printed, of, deadline, blocked = 0, None, None, None
     while True:
         check()
         with records(system) as opened:
             job = opened.jobs.get(job_id)
-            if job.assignment_id != of:  # another try: its output begins anew
+            if job.assignment_id not in (of, None):  # another run: its output begins anew
                 of, printed = job.assignment_id, 0
             pieces = [] if of is None else list(opened.runs.output(job_id, of, after_line=printed))
+        if job.blocked is not None and job.blocked != blocked:
+            click.echo(f"hodei: job {job_id} waits: {job.blocked}", err=True)
+        blocked = job.blocked
         for piece in pieces:
             if not silent:
                 click.echo(piece.content, file=sys.stderr if piece.stream == "stderr" else sys.stdout, nl=False)

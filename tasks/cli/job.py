@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 from uuid import UUID
 
 import click
@@ -13,12 +13,15 @@ from click.exceptions import Exit
 from models import Job, Records
 from sagas.cli.interrupts import Interrupts
 from sagas.cli.report import show_table
+from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import JobCommand, JobId, JobState
 from tasks.cli.access import as_dict, platform, records, short, show_json
 from tasks.cli.follow import exit_code, follow
+from tasks.cli.submission import command_of, requirements_of
 
 FIELDS = (
     *("job_id", "state", "command", "priority", "attempts", "max_attempts", "worker_id", "assignment_id"),
+    *("requirements", "blocked", "retry_failed", "not_before", "cancel_requested_at", "cancel_reason"),
     *("owner_saga_id", "provisioning_saga_id", "exit_code", "error", "log_lines"),
     *("idempotency_key", "correlation_id", "actor", "created_at", "assigned_at", "started_at", "finished_at"),
 )
@@ -27,7 +30,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print it as 
 
 @click.group()
 def job() -> None:
-    """Submit jobs and read their state and output."""
+    """Submit and cancel jobs, read their state and output."""
 
 
 @job.command(options_metavar="[OPTIONS] --", short_help="Submit a command as a job.")
@@ -37,11 +40,28 @@ def job() -> None:
     "--env", "env", multiple=True, metavar="NAME=VALUE", help="Add to the command's environment (repeatable)."
 )
 @click.option("--cwd", help="Working directory on the worker.  [default: a fresh one]")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Stop the command after this time.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop the command after this time: TIMED_OUT.")
+@click.option(
+    "--script",
+    type=click.File("r", encoding="utf-8", errors="strict"),
+    metavar="FILE",
+    help="Run this file's text (by its #! line, or by sh); the command's words are its arguments.",
+)
 @click.option(
     "--stdin", type=click.File("r", errors="strict"), metavar="FILE", help="Its standard input; - is our own."
 )
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 is the first.")
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Run it again after a run that failed or took too long, N runs in all.  [default: such a run is final]",
+)
+@click.option(
+    "--require-label", "labels", multiple=True, metavar="NAME=VALUE", help="Only on a worker with it (repeatable)."
+)
+@click.option("--cpu", type=float, metavar="CORES", help="Only on a worker that was given so many.")
+@click.option("--memory", metavar="SIZE", help="Only on a worker that was given so much: 512M, 2G.")
 @click.option("--key", metavar="KEY", help="Submit once: the same key again gives the same job.")
 @json_option
 def submit(
@@ -50,22 +70,29 @@ def submit(
     env: tuple[str, ...],
     cwd: str | None,
     timeout: float | None,
+    script: TextIO | None,
     stdin: TextIO | None,
     priority: int,
+    max_attempts: int | None,
+    labels: tuple[str, ...],
+    cpu: float | None,
+    memory: str | None,
     key: str | None,
     as_json: bool,
 ) -> None:
     """Submit a command as a job: hodei job submit --wait -- sh -c 'echo hi'."""
     from tasks.messages import submit_job
 
-    what = _command(command, env, cwd, timeout, stdin)
+    what = command_of(command, script, env, cwd, timeout, stdin)
+    repeated = {} if max_attempts is None else {"max_attempts": max_attempts, "retry_failed": True}
+    options: dict[str, Any] = {"requirements": requirements_of(labels, cpu, memory), "priority": priority, **repeated}
     system = platform()
     with records(system):
         pass  # what is wrong with the database is told before anything is written
     job_id: JobId | None = None
     try:
         with Interrupts() as interrupts:
-            job_id = submit_job(system, what, priority=priority, idempotency_key=key, actor="cli")
+            job_id = submit_job(system, what, idempotency_key=key, actor="cli", **options)
             if not wait:
                 show_json({"job_id": str(job_id)}) if as_json else click.echo(str(job_id))
                 return
@@ -77,25 +104,6 @@ def submit(
     if as_json:
         show_json(as_dict(ended, *FIELDS))
     raise Exit(exit_code(ended))
-
-
-def _command(
-    argv: tuple[str, ...], env: tuple[str, ...], cwd: str | None, timeout: float | None, stdin: TextIO | None
-) -> JobCommand:
-    """What the command line says; what it does not say is one line and exit code 2."""
-    try:
-        if not argv:
-            raise ValueError("no command; write it after two dashes: hodei job submit -- echo hi")
-        if wrong := [pair for pair in env if "=" not in pair]:
-            raise ValueError(f"--env {wrong[0]!r}: write NAME=VALUE")
-        pairs = dict(pair.split("=", 1) for pair in env)
-        return JobCommand(argv, pairs, cwd, stdin.read() if stdin else None, timeout)
-    except UnicodeDecodeError:
-        problem = "--stdin: is not text in UTF-8"
-    except ValueError as error:
-        problem = str(error)
-    click.echo(f"hodei: {problem}", err=True)
-    raise Exit(2)
 
 
 @job.command("list")
@@ -123,8 +131,31 @@ def show(job_id: UUID, as_json: bool) -> None:
     if as_json:
         show_json(as_dict(found, *FIELDS))
         return
-    told = {**as_dict(found, *FIELDS), "command": _line(found)}
+    asked = Requirements.from_json(found.requirements)
+    told = {**as_dict(found, *FIELDS), "command": _line(found), "requirements": asked if found.requirements else None}
     show_table(("FIELD", "VALUE"), [(name, str(value)) for name, value in told.items() if value is not None])
+
+
+@job.command()
+@click.argument("job_id", type=click.UUID)
+@click.option("--reason", default="cancelled", show_default=True, help="Kept with the job.")
+@json_option
+def cancel(job_id: UUID, reason: str, as_json: bool) -> None:
+    """Stop a job: at once if it waits, else SIGTERM, then SIGKILL to all its processes."""
+    from tasks.due import cancel_job
+
+    system = platform()
+    with records(system):
+        pass  # what is wrong with the database is told in one line
+    found = cancel_job(system, JobId(job_id), reason, "cli")
+    if as_json:
+        show_json(as_dict(found, *FIELDS))
+    elif found.state == JobState.CANCELLED:
+        click.echo(f"job {job_id} is CANCELLED")
+    elif found.finished_at is not None:
+        click.echo(f"job {job_id} has ended before: {found.state}")
+    else:
+        click.echo(f"job {job_id} is being stopped; see: hodei job show {job_id}")
 
 
 @job.command()
@@ -156,5 +187,7 @@ def _code(found: Job) -> str:
 
 
 def _line(found: Job) -> str:
-    line = shlex.join(found.command["argv"]).replace("\n", "\\n")
+    command = JobCommand.from_json(found.command)
+    words = [] if command.script is None else ["script", command.program]
+    line = shlex.join([*words, *command.argv]).replace("\n", "\\n")
     return line if len(line) <= 60 else line[:57] + "..."

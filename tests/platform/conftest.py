@@ -45,14 +45,14 @@ class Rows:
     def __init__(self, records: OpenRecords) -> None:
         self.records = records
 
-    def provider(self, capacity: int = 2, host: str = "here") -> ProviderId:
+    def provider(self, capacity: int = 2, host: str = "here", **options: Any) -> ProviderId:
         with self.records() as records:
-            return records.providers.register("process", host, capacity)
+            return records.providers.register("process", host, capacity, **options)
 
-    def ready_worker(self, provider_id: ProviderId) -> WorkerId:
+    def ready_worker(self, provider_id: ProviderId, spec: WorkerSpec = SPEC) -> WorkerId:
         worker_id = WorkerId.new()
         with self.records() as records:
-            records.workers.reserve(worker_id, provider_id, SPEC)
+            records.workers.reserve(worker_id, provider_id, spec)
             token = records.workers.issue_token(worker_id)
             records.workers.created(worker_id, "pid 1")
             assert records.workers.register(worker_id, token, "instance")

@@ -4,6 +4,7 @@ import pytest
 
 from models import Answer, Job, JobNotFound
 from sagas import IdempotencyKeyReused
+from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import AssignmentId, JobCommand, JobId, JobOutcome, WorkerId
 from tests.platform.conftest import ECHO
 
@@ -16,7 +17,7 @@ def test_a_submitted_job_waits_and_is_told(rows, query, events) -> None:
     job_id = rows.job(priority=3, actor="me")
     (row,) = query("SELECT * FROM jobs")
     assert (row["state"], row["priority"], row["attempts"], row["actor"]) == ("PENDING", 3, 0, "me")
-    assert row["command"] == {"argv": ["echo", "hi"], "env": {}, "cwd": None, "stdin": None, "timeout": None}
+    assert row["command"] == {"argv": ["echo", "hi"], "env": {}, **dict.fromkeys(("script", "cwd", "stdin", "timeout"))}
     assert events(f"job:{job_id}") == ["JobSubmitted"]
 
 
@@ -32,6 +33,8 @@ def test_one_key_with_another_command_is_refused(rows) -> None:
     rows.job(idempotency_key="k")
     with pytest.raises(IdempotencyKeyReused, match="another command"):
         rows.job(idempotency_key="k", command=JobCommand(("false",)))
+    with pytest.raises(IdempotencyKeyReused, match="other requirements"):
+        rows.job(idempotency_key="k", requirements=Requirements({"gpu": "yes"}))
 
 
 def test_a_job_and_its_event_are_committed_together_or_not_at_all(rows, records, query) -> None:
