@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from models.events import Recorder, RecordsEvents, after, saga_now
 from models.jobs import LOOK_AGAIN, JobNotFound
-from models.tables import Job
+from models.tables import JOB_LIVE, Job
 from sagas.jobs.types import JobId, JobState
 
 AT_ONCE = 200
@@ -55,8 +55,12 @@ class DueJobs:
         return job is not None
 
     def take(self, limit: int = AT_ONCE) -> Sequence[Job]:
-        """The jobs that are due, longest first; each is due again later, whatever comes of it. Others skip them."""
-        due = select(Job).where(Job.wake_at <= saga_now()).order_by(Job.wake_at)
+        """The jobs that are due, longest first; each is due again later, whatever comes of it. Others skip them.
+
+        One that waits is looked at by the dispatcher, each second; here only if it should not be dispatched any more.
+        """
+        ours = or_(Job.state.in_(JOB_LIVE), Job.cancel_requested_at.is_not(None))
+        due = select(Job).where(Job.wake_at <= saga_now(), ours).order_by(Job.wake_at)
         jobs = self._session.scalars(due.limit(limit).with_for_update(skip_locked=True)).all()
         again = update(Job).where(Job.job_id.in_([job.job_id for job in jobs])).values(wake_at=after(LOOK_AGAIN))
         self._session.execute(again, execution_options={"synchronize_session": False})

@@ -43,8 +43,8 @@ def remind(platform: Platform, job: Job) -> None:
 def reconcile(platform: Platform) -> int:
     """Look at the jobs that are due, and move what does not move by itself. How many there were.
 
-    PENDING: the dispatcher's, unless it was cancelled. ASSIGNED: its RUN_JOB may be lost with the broker. RUNNING: its
-    agent repeats the result until it is acknowledged; a CANCEL_JOB may be lost.
+    PENDING: it was cancelled, the rest is the dispatcher's. ASSIGNED: its RUN_JOB may be lost with the broker.
+    RUNNING: its agent repeats the result until it is acknowledged; a CANCEL_JOB may be lost.
     """
     with platform.records() as records:
         due = records.due.take()
