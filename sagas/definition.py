@@ -102,6 +102,33 @@ class Saga:
 
         return register if function is None else register(function)
 
+    def child(
+        self,
+        name: str,
+        saga_type: str,
+        payload: StepFunction | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        queue: str | None = None,
+    ) -> Step:
+        """A step that is another saga (the latest version of `saga_type`): this one waits as a row, no worker is held.
+
+        `payload(ctx)` gives the dict that the child is started with; `timeout` and `retry` are those of that call. The
+        output is `{"saga_id", "outputs"}`. A child that does not end COMPLETED fails the step for good; to undo the
+        step is to undo the child. If the child has a pivot, this step is one.
+        """
+        return self._append(
+            Step(
+                name=name,
+                function=payload or (lambda ctx: {}),
+                timeout=in_seconds(timeout),
+                retry=retry or DEFAULT_RETRY,
+                queue=queue or "steps",
+                child=str(saga_type),
+            )
+        )
+
     def add(self, step: SagaStep, **options: Any) -> Step:
         """Append an object of a class of one's own; `options` are those of `step`, and win over its attributes."""
         if not isinstance(step, SagaStep):
@@ -144,6 +171,7 @@ class Saga:
         """Fingerprint of what sagas in flight depend on: order, names and kinds; not time-outs or retries."""
         structure = [
             [s.name, s.is_idempotent, s.transactional, s.pivot, s.has_compensation, s.probe is not None]
+            + ([s.child] if s.child else [])
             for s in self._steps
         ]
         return hashlib.sha256(json.dumps([self.name, self.version, structure]).encode()).hexdigest()[:32]

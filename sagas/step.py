@@ -49,6 +49,8 @@ class Step:
     undo_retry: RetryPolicy = DEFAULT_COMPENSATION_RETRY
     undo_timeout: float | None = None
     probe: StepFunction | None = None
+    child: str | None = None
+    """The saga that this step is; its function then makes that saga's payload."""
 
     def __post_init__(self) -> None:
         check_name("step", self.name, RESERVED_STEPS)
@@ -70,7 +72,7 @@ class Step:
 
     @property
     def has_compensation(self) -> bool:
-        return self.undo is not None
+        return self.undo is not None or self.child is not None
 
     @property
     def undo_queue(self) -> str:
@@ -86,6 +88,8 @@ class Step:
     ) -> Any:
         """Decorator: this function undoes the step. It must be safe when nothing happened and when called twice."""
 
+        self._refuse_for_child("compensation")
+
         def register(undo: StepFunction) -> StepFunction:
             self.undo = plain_function(self.name, "compensation", undo)
             self.undo_retry = retry or DEFAULT_COMPENSATION_RETRY
@@ -96,8 +100,13 @@ class Step:
 
     def verify(self, function: StepFunction) -> StepFunction:
         """Decorator: asked when the outcome is unknown. A dict: done; None: it did not and will not happen."""
+        self._refuse_for_child("verify")
         self.probe = plain_function(self.name, "verify", function)
         return function
+
+    def _refuse_for_child(self, kind: str) -> None:
+        if self.child is not None:
+            raise DefinitionError(f"step {self.name!r} is the saga {self.child!r}, which has a {kind} of its own")
 
     def plan(self, default_timeout: float) -> dict[str, Any]:
         """The row's share of the definition: what the store must know without the code."""
@@ -117,6 +126,7 @@ class Step:
             "undo_timeout_s": self.undo_timeout or timeout,
             "undo_max_attempts": self.undo_retry.max_attempts,
             "undo_queue": self.undo_queue,
+            "child": self.child,
         }
 
 

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 _POSITION = sa.text("""
     SELECT s.state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED') AS ended,
            s.state = 'COMPENSATING' AS undo, s.live_claims, coalesce(u.step_name, t.step_name) AS step,
+           c.child_saga_id AS child,
            extract(epoch FROM greatest(t.not_before, u.not_before, s.quiet_at) - saga_now())::float AS pause
     FROM saga_instances s
     LEFT JOIN saga_steps t ON s.state <> 'COMPENSATING' AND t.saga_id = s.saga_id AND t.step_order = s.current_step
     LEFT JOIN LATERAL saga_next_undo(s.saga_id) u ON s.state = 'COMPENSATING'
+    LEFT JOIN saga_steps c ON c.saga_id = s.saga_id AND c.child_saga_id IS NOT NULL
+        AND c.state IN ('WAITING', 'COMPENSATING') AND s.paused_at IS NULL
     WHERE s.saga_id = :saga_id
 """)
 
@@ -77,6 +80,10 @@ class Orchestrator:
                 result = self._engine.repository.result(saga_id)
                 assert result is not None
                 return result
+            if at["child"]:
+                self.drive(SagaId(at["child"]))
+                self._engine.store.hint(saga_id)  # its end moves this one
+                continue
             if at["live_claims"] or (at["pause"] or 0) > 0:
                 time.sleep(min(max(at["pause"] or 0, 0.05), 1.0))
                 continue

@@ -19,7 +19,7 @@ from sagas.step import Step
 class Outcome:
     """How an attempt ended, as a value. `retry_in` None: it is not to be tried again."""
 
-    kind: Literal["done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output", "refused"]
+    kind: Literal["done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output", "refused", "child"]
     output: Any = None
     error: BaseException | None = None
     retry_in: float | None = None
@@ -42,7 +42,7 @@ def execute(step: Step, ctx: SagaContext, claim: Mapping[str, Any]) -> Outcome:
                 return Outcome("done")
             if phase == "verify":
                 return _verified(step, ctx, policy)
-            return Outcome("done", output=step.execute(ctx))
+            return Outcome("child" if step.child else "done", output=step.execute(ctx))
     except (StepTimeLimit, SoftTimeLimitExceeded) as error:
         return Outcome("unknown", error=error, retry_in=policy.delay(ctx.attempt))
     except NotReady as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -37,6 +37,8 @@ class Report:
     next: str = "wait"
     route: list[dict[str, Any]] = field(default_factory=list)
     outcome: Outcome | None = None
+    touched: str | None = None
+    """Another saga that this has moved, its child or its parent; its message may be due."""
 
     @property
     def undo(self) -> bool:
@@ -70,6 +72,7 @@ class Runner:
             next=answer["next"],
             route=answer.get("route") or [],
             outcome=outcome,
+            touched=answer.get("touched"),
         )
 
 
@@ -104,8 +107,25 @@ class _Attempt:
         if claim["transactional"]:
             return self._in_transaction(claim, step, ctx, ride)
         with self._renewed(claim):
-            outcome = self._checked(execute(step, ctx, claim), acted=True)
+            outcome = execute(step, ctx, claim)
+        if outcome.kind == "child":
+            return self._start_child(claim, step, outcome, ride)
+        outcome = self._checked(outcome, acted=True)
         return outcome, self._commit(claim, outcome, ctx.events, ride)
+
+    def _start_child(
+        self, claim: dict[str, Any], step: Step, outcome: Outcome, ride: bool
+    ) -> tuple[Outcome, dict[str, Any]]:
+        """The child starts by the commit, so that a payload which does not do is this step's failure, and no effect."""
+        try:
+            if not isinstance(outcome.output, Mapping):
+                raise InvalidPayload(f"step {self.step_name}: the payload is {outcome.output!r}; a dict is meant")
+            with suppress(UnknownSaga):  # another worker's saga: the database knows whether it exists
+                self.registry.latest(str(step.child)).check_payload(outcome.output)
+            return outcome, self._commit(claim, outcome, [], ride)
+        except (InvalidPayload, UnknownSaga, TypeError, ValueError) as error:
+            refused = Outcome("failed", error=error)
+            return refused, self._commit(claim, refused, [], ride)
 
     def _context(self, claim: dict[str, Any]) -> SagaContext:
         return SagaContext(
@@ -158,7 +178,7 @@ class _Attempt:
     def _record(
         self, outcome: Outcome, events: list[tuple[str, dict[str, Any]]], ride: bool, session: Any = None
     ) -> dict[str, Any]:
-        done = outcome.kind == "done"
+        done = outcome.kind in ("done", "child")
         return self.store.commit(
             self.saga_id,
             self.step_name,

@@ -77,6 +77,8 @@ def _register_step_task(
 def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, request: Any) -> None:
     """Publish what comes next, and show the attempt's end to Celery: success, retry or failure."""
     error = report.outcome.error if report.outcome else None
+    if report.touched:
+        engine.publish(report.touched)
     chained = "undo" if report.phase == "undo" else "continue"
     if not (ride and report.verdict == "committed" and report.next == chained):
         request.chain = None

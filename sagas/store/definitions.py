@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,9 +22,11 @@ def register(engine: sa.Engine, sagas: Iterable[Saga], settings: Settings) -> No
     depend on (steps, their order and kinds) only under a new version while there are any: DefinitionError.
     """
     try:
+        ordered = sorted(sagas, key=lambda saga: (saga.name, saga.version))
+        latest = {saga.name: saga for saga in ordered}
         with engine.begin() as connection:
-            for saga in sorted(sagas, key=lambda saga: (saga.name, saga.version)):
-                _register_one(connection, saga, settings)
+            for saga in ordered:
+                _register_one(connection, saga, settings, latest)
     except ProgrammingError as error:
         if "saga_definitions" in str(error.orig):
             raise StorageUnavailable("the database has no engine tables yet; run: hodei db upgrade") from None
@@ -33,9 +35,13 @@ def register(engine: sa.Engine, sagas: Iterable[Saga], settings: Settings) -> No
         raise StorageUnavailable(f"PostgreSQL does not answer: {str(error.orig).strip().splitlines()[0]}") from error
 
 
-def _register_one(connection: sa.Connection, saga: Saga, settings: Settings) -> None:
+def _register_one(connection: sa.Connection, saga: Saga, settings: Settings, latest: Mapping[str, Saga]) -> None:
+    steps = [step.plan(settings.step_timeout) for step in saga.steps]
+    for step in steps:
+        if step["child"] and _has_pivot(connection, step["child"], latest, {saga.name}, f"{saga.name}.{step['name']}"):
+            step["pivot"] = True
     values: dict[str, Any] = {
-        "steps": [step.plan(settings.step_timeout) for step in saga.steps],
+        "steps": steps,
         "payload_schema": saga.payload.model_json_schema() if saga.payload else None,
         "digest": saga.digest(),
         "timeout_s": saga.timeout,
@@ -50,6 +56,25 @@ def _register_one(connection: sa.Connection, saga: Saga, settings: Settings) -> 
         _refuse_if_in_flight(connection, saga)
     statement = insert(saga_definitions).values(name=saga.name, version=saga.version, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["name", "version"], set_=values))
+
+
+def _has_pivot(
+    connection: sa.Connection, name: str, latest: Mapping[str, Saga], above: set[str], wanted_by: str
+) -> bool:
+    """Whether that saga, or a child of it, has a step without a way back: it makes its parent's step one (R16)."""
+    if name in above:
+        return False
+    if name in latest:
+        return any(
+            step.pivot or (step.child and _has_pivot(connection, step.child, latest, above | {name}, wanted_by))
+            for step in latest[name].steps
+        )
+    table = saga_definitions.c
+    query = sa.select(table.steps).where(table.name == name).order_by(table.version.desc()).limit(1)
+    stored = connection.execute(query).scalar()
+    if stored is None:
+        raise DefinitionError(f"step {wanted_by}: no saga {name!r} is loaded here or defined in this database; load it")
+    return any(step["pivot"] for step in stored)
 
 
 def _refuse_if_in_flight(connection: sa.Connection, saga: Saga) -> None:

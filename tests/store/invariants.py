@@ -3,9 +3,10 @@
 from tests.store.lab import Lab
 
 QUESTIONS = {
-    "P3: live_claims is the number of steps with a lease": """
+    "P3: live_claims is the number of steps with a lease, or with a child that they wait for (R10)": """
         SELECT s.saga_id FROM saga_instances s
-        WHERE live_claims <> (SELECT count(*) FROM saga_steps t WHERE t.saga_id = s.saga_id AND lease_until IS NOT NULL)
+        WHERE live_claims <> (SELECT count(*) FROM saga_steps t WHERE t.saga_id = s.saga_id
+            AND (lease_until IS NOT NULL OR state = 'WAITING'))
     """,
     "P3, P5: a sequence has at most one live claim": """
         SELECT saga_id FROM saga_steps WHERE lease_until IS NOT NULL GROUP BY 1 HAVING count(*) > 1

@@ -8,6 +8,10 @@ LANGUAGE sql STABLE AS $$
          WHERE NOT p_undo AND saga_id = p_saga AND step_order >= p_from ORDER BY step_order LIMIT 4)
         UNION ALL
         (SELECT step_name, undo_queue, priority, -undo_rank FROM saga_steps
-         WHERE p_undo AND saga_id = p_saga AND undo_rank IS NOT NULL ORDER BY undo_rank DESC LIMIT 4)
+         WHERE p_undo AND saga_id = p_saga AND undo_rank IS NOT NULL
+            -- Not beyond a child: that one is undone without a message, and takes its time.
+            AND undo_rank > coalesce((SELECT max(c.undo_rank) FROM saga_steps c
+                WHERE c.saga_id = p_saga AND c.undo_rank IS NOT NULL AND c.child IS NOT NULL), -1)
+         ORDER BY undo_rank DESC LIMIT 4)
     ) r
 $$;

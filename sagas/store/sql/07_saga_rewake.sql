@@ -11,7 +11,8 @@ LANGUAGE sql VOLATILE AS $$
             (SELECT min(coalesce(t.lease_until, greatest(t.look_at, t.not_before))) FROM saga_steps t
              WHERE t.saga_id = i.saga_id AND t.step_order = i.current_step)
         WHEN i.live_claims > 0 THEN
-            (SELECT min(t.lease_until) FROM saga_steps t WHERE t.saga_id = i.saga_id AND t.lease_until IS NOT NULL)
+            (SELECT min(coalesce(t.lease_until, t.look_at)) FROM saga_steps t
+             WHERE t.saga_id = i.saga_id AND (t.lease_until IS NOT NULL OR t.state = 'WAITING'))
         ELSE (SELECT greatest(t.look_at, t.not_before, i.quiet_at) FROM saga_next_undo(i.saga_id) t)
         END), saga_now()) END
     WHERE i.saga_id = p_saga AND i.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')

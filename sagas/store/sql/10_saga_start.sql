@@ -66,18 +66,18 @@ BEGIN
     END IF;
     INSERT INTO saga_steps (saga_id, step_name, step_order, stage, idempotent, transactional, pivot,
         compensate_on_failure, has_compensation, has_verify, timeout_s, undo_timeout_s, max_attempts,
-        undo_max_attempts, queue, undo_queue, priority, published_at, look_at)
+        undo_max_attempts, queue, undo_queue, priority, child, published_at, look_at)
     SELECT s.saga_id, p.name, p.place - 1, p.place - 1, p.idempotent, p.transactional, p.pivot,
         p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s, p.undo_timeout_s, p.max_attempts,
-        p.undo_max_attempts, saga_queue(p.queue, p_payload), saga_queue(p.undo_queue, p_payload), p.priority,
+        p.undo_max_attempts, saga_queue(p.queue, p_payload), saga_queue(p.undo_queue, p_payload), p.priority, p.child,
         CASE WHEN p_published AND p.place = 1 THEN v_now END,
         CASE WHEN p.place = 1 THEN v_now + CASE WHEN p_published THEN interval '2 s' ELSE interval '0' END END
     FROM ROWS FROM (jsonb_to_recordset(d.steps) AS (name text, idempotent boolean, transactional boolean,
         pivot boolean, compensate_on_failure boolean, has_compensation boolean, has_verify boolean,
         timeout_s double precision, undo_timeout_s double precision, max_attempts integer, undo_max_attempts integer,
-        queue text, undo_queue text, priority integer)) WITH ORDINALITY
+        queue text, undo_queue text, priority integer, child text)) WITH ORDINALITY
         AS p (name, idempotent, transactional, pivot, compensate_on_failure, has_compensation, has_verify, timeout_s,
-              undo_timeout_s, max_attempts, undo_max_attempts, queue, undo_queue, priority, place);
+              undo_timeout_s, max_attempts, undo_max_attempts, queue, undo_queue, priority, child, place);
     PERFORM saga_rewake(s.saga_id);
     PERFORM saga_note(s, 'SagaStarted', NULL, jsonb_build_object('saga_type', s.saga_type, 'version', s.version));
     RETURN jsonb_build_object('saga_id', s.saga_id, 'created', true, 'state', s.state,

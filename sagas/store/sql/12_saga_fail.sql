@@ -14,5 +14,6 @@ BEGIN
     WHERE saga_id = p_saga AND state IN ('IN_PROGRESS', 'COMPENSATING') RETURNING * INTO s;
     PERFORM saga_note(s, 'SagaFailed', NULL,
         jsonb_build_object('from', p_from, 'error', s.error, 'outstanding', s.outstanding));
+    IF s.parent_saga_id IS NOT NULL THEN PERFORM saga_tell_parent(s.parent_saga_id, p_saga); END IF;
     RETURN 'end';
 END $$;

@@ -8,16 +8,30 @@ DECLARE
     v_now timestamptz := saga_now();
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
-    u := saga_next_undo(p_saga);
     IF s.live_claims > 0 THEN
         PERFORM saga_rewake(p_saga);
         RETURN 'wait';
-    ELSIF u.step_id IS NULL THEN
+    END IF;
+    LOOP
+        u := saga_next_undo(p_saga);
+        EXIT WHEN u.child IS NULL;
+        CASE saga_child_undo(s, u)
+            WHEN 'wait' THEN
+                PERFORM saga_rewake(p_saga);
+                RETURN 'wait';
+            WHEN 'failed' THEN
+                RETURN saga_fail(p_saga, 'undo', jsonb_build_object('type', 'ChildFailed', 'step', u.step_name,
+                    'message', format('saga %s could not be undone; see to it, then retry', u.child_saga_id)));
+            ELSE NULL;
+        END CASE;
+    END LOOP;
+    IF u.step_id IS NULL THEN
         UPDATE saga_steps SET state = 'SKIPPED', look_at = NULL WHERE saga_id = p_saga AND state = 'PENDING';
         UPDATE saga_instances SET state = s.end_as, completed_at = v_now, wake_at = NULL
         WHERE saga_id = p_saga AND state = 'COMPENSATING';
         PERFORM saga_note(s, CASE s.end_as WHEN 'CANCELLED' THEN 'SagaCancelled' ELSE 'SagaCompensated' END, NULL,
             jsonb_build_object('error', s.error));
+        IF s.parent_saga_id IS NOT NULL THEN PERFORM saga_tell_parent(s.parent_saga_id, p_saga); END IF;
         RETURN 'end';
     END IF;
     UPDATE saga_steps SET look_at = greatest(v_now + interval '2 s', s.quiet_at),

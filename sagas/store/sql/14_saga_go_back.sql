@@ -13,6 +13,7 @@ BEGIN
         UPDATE saga_instances SET state = 'CANCELLED', completed_at = saga_now(), wake_at = NULL, error = p_error
         WHERE saga_id = p_saga AND state = 'PENDING';
         PERFORM saga_note(s, 'SagaCancelled', NULL, jsonb_build_object('error', p_error));
+        IF s.parent_saga_id IS NOT NULL THEN PERFORM saga_tell_parent(s.parent_saga_id, p_saga); END IF;
         RETURN 'end';
     ELSIF s.state = 'PENDING' THEN
         UPDATE saga_instances SET state = 'IN_PROGRESS' WHERE saga_id = p_saga AND state = 'PENDING';
@@ -20,12 +21,15 @@ BEGIN
     IF s.pivot_passed THEN RETURN saga_fail(p_saga, 'forward', p_error); END IF;
     -- What a step waited for on its way forward does not hold up its undo.
     UPDATE saga_steps SET look_at = NULL, not_before = NULL
-    WHERE saga_id = p_saga AND (look_at IS NOT NULL OR not_before IS NOT NULL);
+    WHERE saga_id = p_saga AND (look_at IS NOT NULL OR not_before IS NOT NULL) AND state <> 'WAITING';
     -- What an open pivot postponed may have been the deadline, which is no cancel.
     UPDATE saga_instances SET state = 'COMPENSATING', error = p_error, pivot_open = false,
         end_as = CASE p_error ->> 'type' WHEN 'DeadlineExceeded' THEN 'COMPENSATED' ELSE p_end_as END,
         cancel_requested = NULL
     WHERE saga_id = p_saga AND state = 'IN_PROGRESS' RETURNING * INTO s;
     PERFORM saga_note(s, 'SagaCompensating', NULL, jsonb_build_object('end_as', s.end_as, 'error', p_error));
+    -- A child that a step waits for goes back first, and its end is waited for (R10).
+    PERFORM saga_cancel(child_saga_id, 'saga ' || p_saga || ' goes back', 'saga:' || p_saga) FROM saga_steps
+    WHERE saga_id = p_saga AND state = 'WAITING';
     RETURN saga_undo_next(p_saga, false);
 END $$;

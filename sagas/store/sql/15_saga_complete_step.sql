@@ -6,6 +6,8 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_now timestamptz := saga_now();
     v_last boolean := s.current_step + 1 >= s.stages;
+    -- A child that was waited for counts as a live claim (R10); what a person completes was held by nobody.
+    v_held integer := (t.lease_until IS NOT NULL OR t.state = 'WAITING')::integer;
 BEGIN
     UPDATE saga_steps SET state = CASE WHEN p_skip THEN 'SKIPPED' ELSE 'COMPLETED' END, phase = 'forward',
         output_data = p_output, error = NULL, effect_possible = effect_possible AND NOT p_skip,
@@ -17,7 +19,7 @@ BEGIN
     IF s.state = 'COMPENSATING' THEN
         -- It was running when the saga turned round (R10): its effect is on record, so that it is undone.
         UPDATE saga_instances SET completions = completions + 1,
-            live_claims = live_claims - (t.lease_until IS NOT NULL)::integer WHERE saga_id = s.saga_id;
+            live_claims = live_claims - v_held WHERE saga_id = s.saga_id;
         RETURN saga_undo_next(s.saga_id, true);
     END IF;
     IF NOT v_last THEN
@@ -25,7 +27,7 @@ BEGIN
         WHERE saga_id = s.saga_id AND step_order = s.current_step + 1;
     END IF;
     UPDATE saga_instances SET completions = completions + 1,
-        live_claims = live_claims - (t.lease_until IS NOT NULL)::integer,
+        live_claims = live_claims - v_held,
         current_step = current_step + 1,
         pivot_passed = pivot_passed OR (t.pivot AND NOT p_skip), pivot_open = pivot_open AND NOT t.pivot,
         state = CASE WHEN v_last THEN 'COMPLETED' ELSE 'IN_PROGRESS' END,
@@ -39,6 +41,7 @@ BEGIN
     END IF;
     IF v_last THEN
         PERFORM saga_note(s, 'SagaCompleted', NULL, NULL);
+        IF s.parent_saga_id IS NOT NULL THEN PERFORM saga_tell_parent(s.parent_saga_id, s.saga_id); END IF;
         RETURN 'end';
     END IF;
     RETURN 'continue';

@@ -10,8 +10,8 @@ DECLARE
     v_due timestamptz := v_now + make_interval(secs => coalesce(p_retry_in, 0));
     v_wait boolean := p_outcome = 'not_ready'
         AND v_due <= coalesce(t.waiting_since, v_now) + make_interval(secs => t.timeout_s);
-    -- A transactional attempt that did not commit was rolled back: nothing of it is left.
-    v_lost boolean := p_outcome = 'unknown' AND NOT t.transactional;
+    -- A transactional attempt that did not commit was rolled back, and a child starts by the commit: nothing is left.
+    v_lost boolean := p_outcome = 'unknown' AND NOT t.transactional AND t.child IS NULL;
     v_effect boolean := t.effect_possible OR v_lost OR p_outcome = 'bad_output'
         OR (t.compensate_on_failure AND p_outcome <> 'refused');
     v_unknown boolean := v_lost AND (NOT t.idempotent OR t.attempt >= t.max_attempts);

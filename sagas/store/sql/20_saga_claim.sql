@@ -28,6 +28,7 @@ BEGIN
         WHEN s.paused_at IS NOT NULL THEN 'paused'
         WHEN p_undo <> (s.state = 'COMPENSATING') THEN 'wrong_direction'
         WHEN p_undo AND s.live_claims > 0 THEN 'claimed'
+        WHEN p_undo AND t.child IS NOT NULL THEN 'child'
         WHEN p_undo AND t.step_name IS DISTINCT FROM (saga_next_undo(p_saga)).step_name THEN 'not_current'
         WHEN NOT p_undo AND t.stage <> s.current_step THEN 'not_current'
         WHEN t.lease_until IS NOT NULL THEN 'claimed'

@@ -1,6 +1,7 @@
 -- Write one attempt's outcome, if the attempt is still the current one (P3, R4, R5).
 -- p_ride: the message that carried this step carries its successor too. p_events: [[type, payload], ...] of ctx.emit.
--- Answers {"verdict": committed | recorded | late | gone, "next": continue | undo | again | wait | end, "route": [...]}.
+-- Answers {"verdict": committed | recorded | late | gone, "next": continue | undo | again | wait | end, "route": [...],
+-- "touched"}: another saga that this has moved, a child or a parent; its message may be due.
 CREATE OR REPLACE FUNCTION saga_commit(
     p_saga uuid, p_step text, p_attempt uuid, p_outcome text, p_output jsonb, p_error jsonb, p_events jsonb,
     p_retry_in double precision, p_ride boolean
@@ -31,5 +32,8 @@ BEGIN
     RETURN jsonb_build_object('verdict', 'committed', 'next', v_next, 'route', CASE
         WHEN v_next = 'continue' AND NOT p_ride THEN saga_route(p_saga, false, t.step_order + 1)
         WHEN v_next = 'again' THEN saga_route(p_saga, t.phase = 'undo', t.step_order)
-        WHEN v_next = 'undo' AND NOT (p_ride AND t.phase = 'undo') THEN saga_route(p_saga, true, 0) END);
+        WHEN v_next = 'undo' AND NOT (p_ride AND t.phase = 'undo') THEN saga_route(p_saga, true, 0) END, 'touched', CASE v_next
+        WHEN 'end' THEN s.parent_saga_id
+        WHEN 'wait' THEN (SELECT child_saga_id FROM saga_steps WHERE saga_id = p_saga AND child_saga_id IS NOT NULL
+            AND state IN ('WAITING', 'COMPENSATING')) END);
 END $$;

@@ -21,6 +21,10 @@ BEGIN
         PERFORM saga_rewake(p_saga);
         RETURN NULL;
     END IF;
+    IF s.live_claims > 0 THEN
+        PERFORM saga_child_settle(p_saga);
+        SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
+    END IF;
     IF s.deadline <= v_now AND s.state IN ('PENDING', 'IN_PROGRESS') THEN
         IF s.pivot_open OR (s.pivot_passed AND s.live_claims > 0) THEN
             UPDATE saga_instances SET cancel_requested = coalesce(cancel_requested, v_error) WHERE saga_id = p_saga;
@@ -32,6 +36,13 @@ BEGIN
     IF s.state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED') THEN RETURN NULL; END IF;
     IF s.state = 'COMPENSATING' THEN
         t := saga_next_undo(p_saga);
+        IF t.child IS NOT NULL THEN
+            -- Undone without a message: this look is what moves it on.
+            PERFORM saga_undo_next(p_saga, false);
+            SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga AND state = 'COMPENSATING';
+            t := saga_next_undo(p_saga);
+            IF s.saga_id IS NULL OR t.child IS NOT NULL THEN RETURN NULL; END IF;
+        END IF;
     ELSE
         SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_order = s.current_step;
     END IF;
