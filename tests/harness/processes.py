@@ -198,8 +198,9 @@ class Processes:
             if process.session_pids():
                 process.kill_all(signals.SIGKILL)
         for stray in self.strays():
-            stray.kill()
-            stray.wait(10)
+            with suppress(psutil.NoSuchProcess):  # the end of another one may have been its own
+                stray.kill()
+                stray.wait(10)
 
     def strays(self) -> list[psutil.Process]:
         """Living processes that carry this test's mark but are in none of its sessions."""
