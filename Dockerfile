@@ -6,7 +6,7 @@
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
-ARG EXTRAS=server,flower
+ARG EXTRAS=server,flower,docker
 ARG PIP_INDEX_URL
 RUN python -m venv /opt/venv
 WORKDIR /app

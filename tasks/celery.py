@@ -17,6 +17,7 @@ from sagas.jobs.execution import ExecutionSaga
 from sagas.jobs.ports import CommandSender, JobBoard, WorkerProvider, WorkerRegistry
 from sagas.jobs.provisioning import REGISTER_TIMEOUT, ProvisioningSaga
 from sagas.jobs.termination import TerminationSaga
+from sagas.runtime.command_line import one_line_under_celery
 from sagas.settings import Settings
 from tasks.platform import Platform
 
@@ -44,7 +45,8 @@ def make_app(
     """
     app = Celery("hodei", set_as_current=True)
     app.config_from_object(configuration())
-    platform = Platform(app)
+    with one_line_under_celery():
+        platform = Platform(app)
     bound: dict[type, Any] = {
         WorkerProvider: platform.make_provider,
         WorkerRegistry: platform.make_registry,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 from celery import Celery
 
 from models import Records, transaction
-from providers.process import ProcessProvider
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.types import WorkerSpec
 from sagas.runtime.engine import engine_of
@@ -19,6 +19,7 @@ from tasks.adapters import DatabaseBoard, DatabaseRegistry
 from tasks.dispatcher import JobDispatcher
 from tasks.lifecycle import WorkerLifecycleManager
 from tasks.orchestrator import JobOrchestrator
+from tasks.provider_settings import ProviderSettings, make_provider
 from tasks.sender import CelerySender
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class Platform:
     """What `tasks/` offers to its own tasks, to the command line and to tests."""
 
     def __init__(self, app: Celery) -> None:
+        """Raises ConfigurationError if the environment names a provider that there is not."""
         self.app = app
+        self.provider_settings = ProviderSettings.from_env(os.environ)
         setattr(app, EXTENSION, self)
 
     # --- what there is ---------------------------------------------------------------------------------------------
@@ -80,15 +83,14 @@ class Platform:
         return transaction(self.engine.sql, self.engine.orchestrator)
 
     def default_spec(self) -> WorkerSpec:
-        """What a worker is made from when its job asks for nothing special."""
-        return WorkerSpec(image="hodei-agent", server_address=socket.gethostname())
+        """What a worker is made from when its job asks for nothing special: its provider's own image."""
+        return WorkerSpec(image="", server_address=socket.gethostname())
 
     # --- ports of the sagas ------------------------------------------------------------------------------------------
 
-    def make_provider(self) -> ProcessProvider:
-        """Workers are processes of this host."""
-        settings = self.settings
-        return ProcessProvider(settings.home, settings.require_broker(), beat=settings.worker_beat)
+    def make_provider(self) -> WorkerProvider:
+        """What workers of this host are: its processes, or containers."""
+        return make_provider(self.provider_settings, self.settings)
 
     def make_registry(self) -> DatabaseRegistry:
         """The workers' rows."""

@@ -22,14 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KIND = "process"
 PREFIX = "provider."
 TRY_AGAIN = 2.0  # seconds, while the database is away
-
-
-def capacity() -> int:
-    """Workers that this host is given when it is first seen: two for each core, and at least four."""
-    return max(4, 2 * (os.cpu_count() or 1))
 
 
 def register(platform: Platform) -> None:
@@ -72,8 +66,9 @@ def _try(platform: Platform, host: str) -> bool:
     return True
 
 
-def register_host(platform: Platform, host: str, slots: int | None = None) -> ProviderId:
+def register_host(platform: Platform, host: str) -> ProviderId:
     """Write the provider's row if it is not there; its slots and this machine's size are only given to a new one."""
     size = Resources(cpu=os.cpu_count() or 1, memory=psutil.virtual_memory().total)
+    ours = platform.provider_settings
     with platform.records() as records:
-        return records.providers.register(KIND, host, capacity() if slots is None else slots, resources=size)
+        return records.providers.register(ours.kind, host, ours.capacity, resources=size)

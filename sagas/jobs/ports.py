@@ -8,16 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
-from sagas.errors import HodeiError
+from sagas.errors import HodeiError, NotReady
 from sagas.jobs.types import AssignmentId, JobCommand, JobId, ProviderId, WorkerId, WorkerSpec
+from sagas.types import SagaId
 
 Session: TypeAlias = Any  # the step's `ctx.session`: SQLAlchemy's, of which this room knows nothing
 
 
 class ProviderError(HodeiError):
     """A provider could not do what it was asked; what exists of the worker is still found under its id."""
+
+
+class ProviderUnavailable(ProviderError, NotReady):
+    """What the provider works with does not answer: infrastructure trouble, which spends no attempt of a step."""
+
+    def __init__(self, message: str, retry_in: float = 2.0) -> None:
+        super().__init__(message)
+        self.retry_in = retry_in
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,20 @@ class CommandSender(Protocol):
 class WorkerRegistry(Protocol):
     """The workers' rows."""
 
-    def reserve(self, session: Session, worker_id: WorkerId, provider_id: ProviderId, spec: WorkerSpec) -> None:
-        """Take a slot of the provider and write the row (CREATING). Raises PermanentError if there is no slot."""
+    def reserve(
+        self,
+        session: Session,
+        worker_id: WorkerId,
+        provider_id: ProviderId,
+        spec: WorkerSpec,
+        *,
+        kept_for: str | None = None,
+        replaces: WorkerId | None = None,
+    ) -> None:
+        """Take a slot of the provider and write the row (CREATING). Raises PermanentError if there is no slot.
+
+        No dispatcher uses it while the saga `kept_for` goes on; it may have the slot of the worker that it `replaces`.
+        """
 
     def issue_token(self, worker_id: WorkerId) -> str:
         """A one-time token for this worker's agent, on record when this returns; earlier ones stay good too."""
@@ -89,6 +111,9 @@ class WorkerRegistry(Protocol):
 
     def withdraw(self, session: Session, worker_id: WorkerId) -> None:
         """Retire a worker that has no job. Raises PermanentError if it has one."""
+
+    def heard_since(self, worker_id: WorkerId, since: datetime) -> bool:
+        """Whether its agent has given a sign of life after that instant."""
 
     def unregister(self, session: Session, worker_id: WorkerId) -> None:
         """Write TERMINATED and give the slot back; only after the infrastructure is gone (L14)."""
@@ -113,3 +138,39 @@ class JobBoard(Protocol):
 
     def unassign(self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
         """Undo `assign`, if the job still has this assignment and its worker gave no sign: PENDING, the worker free."""
+
+
+class RecoveryDesk(Protocol):
+    """The rows of a job that goes from a silent worker to a new one. A job is locked before a worker, everywhere."""
+
+    def came_back(self, worker_id: WorkerId, since: datetime, session: Session | None = None) -> bool:
+        """Whether the worker has been heard after that instant."""
+
+    def heartbeat_missed(
+        self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId
+    ) -> bool:
+        """Write WorkerHeartbeatMissed; False if the job is not on that worker under that assignment any more."""
+
+    def take_away(self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> bool:
+        """Back to PENDING, and remember where it was; writes JobReassignmentRequired. False as above."""
+
+    def give_back(self, session: Session, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
+        """Undo `take_away`: the job is the worker's again, and a result that came in the meantime counts."""
+
+    def replacement(self, job_id: JobId, worker_id: WorkerId) -> tuple[ProviderId, str, WorkerSpec] | None:
+        """Where a worker for this job can be made in the place of that one: provider, its host, and what to make."""
+
+    def reassign(self, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> None:
+        """ASSIGNED to the new worker; this spends an attempt. Raises CancelSaga if the job has ended, PermanentError
+        if it cannot be assigned."""
+
+    def has_stopped(self, job_id: JobId, worker_id: WorkerId, assignment_id: AssignmentId) -> bool:
+        """Undo `reassign`; True when the new worker has said how the assignment ended, or cannot say it any more."""
+
+    def condemn(
+        self, session: Session, job_id: JobId, worker_id: WorkerId, since: datetime, saga_id: SagaId
+    ) -> SagaId | None:
+        """The old worker gets no job any more; the saga that ends it. Raises CancelSaga if it has come back.
+
+        None if it has come back and its job has ended elsewhere: then it is free.
+        """
