@@ -206,8 +206,8 @@ class Store:
 
         try:
             return self._run(one)
-        except StorageUnavailable:
-            if not repeat:
+        except StorageUnavailable as error:
+            if not repeat or isinstance(error.__cause__, PoolTimeout):
                 raise
             # A stale pooled connection, or a lost reply: ids make the same question safe (R5).
             self._engine.dispose()
