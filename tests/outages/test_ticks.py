@@ -40,7 +40,7 @@ def test_ticks_that_nobody_takes_are_old_news(
 ) -> None:
     """Whoever comes after a while does not work through a tick for each second."""
     beat = start_beat()
-    wait_for(lambda: beat.log().count("sagas.reconcile") >= 14, 40, beat.tail)
+    wait_for(lambda: beat.log().count("Sending due task sagas.reconcile") >= 14, 40, beat.tail)
     control = start_worker(queues=["control"], name="control")
     with broker_server.client() as client:
         wait_for(lambda: (query.value(AGE) or 99) < 2, 20, "a fresh tick has run")
