@@ -69,9 +69,10 @@ class DockerProvider:
     def destroy_worker(self, worker_id: WorkerId) -> None:
         """SIGTERM to the agent, then SIGKILL for all that is in its container; then the container itself.
 
-        Raises ProviderError if it is still there, ProviderUnavailable if the engine does not answer.
+        Raises ProviderError if it is still there. Also while the engine does not answer: whoever destroys is patient
+        by many attempts, where waiting (ProviderUnavailable) would end with the step's time-out.
         """
-        with self._engine(f"worker {worker_id}: its container cannot be destroyed") as engine:
+        with self._engine(f"worker {worker_id}: its container cannot be destroyed", away=ProviderError) as engine:
             container = self._find(engine, worker_id)
             if container is None:
                 return
@@ -96,16 +97,16 @@ class DockerProvider:
             return container is not None and container.status in RUNS
 
     @contextlib.contextmanager
-    def _engine(self, trouble: str) -> Iterator[docker.DockerClient]:
+    def _engine(self, trouble: str, away: type[ProviderError] = ProviderUnavailable) -> Iterator[docker.DockerClient]:
         """The engine, asked anew each time: a connection that is kept would be inherited by forked children.
 
-        What the SDK raises becomes a ProviderError that begins with `trouble`.
+        What the SDK raises becomes a ProviderError that begins with `trouble`; it is `away` when no answer came.
         """
         try:
             with contextlib.closing(docker.from_env(timeout=self.TIMEOUT)) as engine:
                 yield engine
         except (DockerException, RequestException, OSError) as error:
-            kind = ProviderUnavailable if _is_away(error) else ProviderError
+            kind = away if _is_away(error) else ProviderError
             raise kind(f"{trouble}: {_in_one_line(error)}") from error
 
     def _find(self, engine: docker.DockerClient, worker_id: WorkerId) -> Container | None:
