@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -66,6 +66,25 @@ class Providers:
     def list(self) -> Sequence[Provider]:
         """All of them."""
         return self._session.scalars(select(Provider).order_by(Provider.host, Provider.kind)).all()
+
+    def change(
+        self, provider_id: ProviderId, labels: Mapping[str, str], without: Sequence[str] = (), **values: Any
+    ) -> Provider:
+        """Add labels, take some away, set `capacity`, `cpu`, `memory`, `enabled`; ProviderNotFound.
+
+        Jobs that no provider could satisfy are looked at again.
+        """
+        provider = self.get(provider_id)
+        provider.labels = {name: value for name, value in {**provider.labels, **labels}.items() if name not in without}
+        for name, value in values.items():
+            setattr(provider, name, value)
+        self._session.flush()
+        self._session.execute(update(Job).where(Job.blocked.is_not(None)).values(blocked=None, not_before=None))
+        return provider
+
+    def slots_left(self, provider: Provider) -> int:
+        """How many workers more it may have now."""
+        return Room.of(provider, self._given(provider.provider_id)).slots
 
     def lock_slots(self, provider_id: ProviderId, resources: Resources | None = None) -> int:
         """Keep others from taking a slot until the transaction ends; how many are free for a worker with these

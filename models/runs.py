@@ -102,6 +102,14 @@ class Runs:
         state = self._session.scalar(select(Job.state).where(Job.job_id == job_id))
         return JobState(state) if state else None
 
+    def ended(self, job_id: JobId) -> dict[uuid.UUID, int]:
+        """The runs whose results counted, in their order: how many pieces of output each has."""
+        counted = select(JobResult.assignment_id, JobResult.log_lines).where(
+            JobResult.job_id == job_id, JobResult.counted
+        )
+        rows = self._session.execute(counted.order_by(JobResult.received_at))
+        return {assignment_id: lines or 0 for assignment_id, lines in rows}
+
     def _run_again(self, current: Sequence[Any], outcome: JobOutcome, told: Mapping[str, Any]) -> Job | None:
         """A run that failed: PENDING once more, after a pause, if whoever submitted the job asked for that."""
         if outcome not in REPEATED:

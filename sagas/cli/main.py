@@ -23,7 +23,8 @@ OWN = {
     "saga": ("sagas.cli.saga:saga", "List, show, start and cancel sagas."),
 }
 PLATFORM = {
-    "job": ("tasks.cli.job:job", "Submit jobs and read their state and output."),
+    "job": ("tasks.cli.job:job", "Submit and cancel jobs, read their state and output."),
+    "provider": ("tasks.cli.provider:provider", "List the providers of workers, say what they have."),
     "worker": ("tasks.cli.worker:worker", "List the workers that run jobs."),
     "demo": ("tasks.cli.demo:demo", "Run jobs and sagas on a system of its own and print a summary."),
 }

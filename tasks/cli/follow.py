@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
 
@@ -24,28 +25,30 @@ EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.TIMED_OUT: 124
 
 
 def follow(system: Platform, job_id: JobId, silent: bool = False, check: Callable[[], None] = lambda: None) -> Job:
-    """Print the output as it comes (unless `silent`) and return the job when it has ended. Raises JobNotFound.
+    """Print the output of all runs as it comes (unless `silent`), return the job when it has ended. Raises JobNotFound.
 
     `check` raises KeyboardInterrupt if one was swallowed: the database's driver does so within a commit.
     """
-    printed, of, deadline, blocked = 0, None, None, None
+    printed: dict[UUID, int] = {}  # the runs in their order, and how many pieces of each
+    deadline, blocked = None, None
     while True:
         check()
         with records(system) as opened:
-            job = opened.jobs.get(job_id)
-            if job.assignment_id not in (of, None):  # another run: its output begins anew
-                of, printed = job.assignment_id, 0
-            pieces = [] if of is None else list(opened.runs.output(job_id, of, after_line=printed))
+            job, ended = opened.jobs.get(job_id), opened.runs.ended(job_id)
+            for run in (*ended, *([job.assignment_id] if job.assignment_id else [])):
+                printed.setdefault(run, 0)
+            pieces = [piece for run, line in printed.items() for piece in opened.runs.output(job_id, run, line)]
         if job.blocked is not None and job.blocked != blocked:
             click.echo(f"hodei: job {job_id} waits: {job.blocked}", err=True)
         blocked = job.blocked
         for piece in pieces:
             if not silent:
                 click.echo(piece.content, file=sys.stderr if piece.stream == "stderr" else sys.stdout, nl=False)
-            printed = piece.line_number
+            printed[piece.assignment_id] = piece.line_number
         if job.finished_at is not None:
             deadline = deadline or time.monotonic() + LAST_WORDS
-            if printed >= (job.log_lines or 0) or time.monotonic() > deadline:
+            complete = all(printed[run] >= lines for run, lines in ended.items())
+            if complete or time.monotonic() > deadline:
                 _say_why(job)
                 return job
         time.sleep(POLL)
