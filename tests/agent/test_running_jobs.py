@@ -78,6 +78,19 @@ def test_environment_directory_and_input_of_a_job(platform: PlatformSide, tmp_pa
     assert "".join(record[2] for record in platform.complete_log(result)) == f"{tmp_path}\nline ñ\nred\n0\n"
 
 
+@pytest.mark.parametrize("text", ["#!/bin/sh\necho $0 $1; exit 3\n", "echo $0 $1; exit 3", "#!/bin/no-such\n"])
+def test_a_script_is_run_by_its_first_line_or_by_sh_and_is_gone_after(platform: PlatformSide, text: str) -> None:
+    assignment = platform.run_job(["argument"], script=text)
+    result = platform.wait("jobs.result", assignment)
+    file = platform.home / "assignments" / str(assignment) / "script"
+    output = "".join(record[2] for record in platform.complete_log(result))
+    if "no-such" in text:
+        assert (result["exit_code"], output) == (127, "command not found: #!/bin/no-such\n")
+    else:
+        assert (result["exit_code"], output) == (3, f"{file} argument\n")
+    assert not file.exists()
+
+
 def test_a_job_has_a_fresh_directory_of_its_own(platform: PlatformSide) -> None:
     for _ in range(2):
         result = platform.wait("jobs.result", platform.run_job(["sh", "-c", "ls -A; touch left"]))

@@ -134,6 +134,10 @@ def test_commands_and_specs_survive_json() -> None:
     command = JobCommand(("sh", "-c", "true"), {"A": "ñ"}, "/tmp", "in", 2.5)
     assert JobCommand.from_json(command.to_json()) == command
     assert JobCommand.from_json({"argv": ["true"]}) == JobCommand(("true",))
+    script = JobCommand(("an argument",), script="#!/bin/sh\nexit 3\n")
+    assert JobCommand.from_json(script.to_json()) == script
+    assert JobCommand.from_json({"script": "true"}) == JobCommand((), script="true")
+    assert (command.program, script.program) == ("sh", "#!/bin/sh")
     spec = WorkerSpec("image:latest", "server:50051", {"gpu": "yes"})
     assert WorkerSpec.from_json(spec.to_json()) == spec
 
@@ -152,6 +156,8 @@ def test_commands_and_specs_survive_json() -> None:
         {"argv": ["true"], "env": ["A"]},
         {"argv": ["true"], "cwd": 1},
         {"argv": ["true"], "stdin": 1},
+        {"argv": [], "script": " "},
+        {"argv": [], "script": 1},
         {"argv": ["true"], "timeout": 0},
         {"argv": ["true"], "timeout": True},
         {"argv": ["true"], "timeout": float("inf")},
