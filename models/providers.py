@@ -86,27 +86,29 @@ class Providers:
         """How many workers more it may have now."""
         return Room.of(provider, self._given(provider.provider_id)).slots
 
-    def lock_slots(self, provider_id: ProviderId, resources: Resources | None = None) -> int:
+    def lock_slots(
+        self, provider_id: ProviderId, resources: Resources | None = None, *, without: uuid.UUID | None = None
+    ) -> int:
         """Keep others from taking a slot until the transaction ends; how many are free for a worker with these
-        resources. ProviderNotFound.
+        resources, if the worker `without` were gone. ProviderNotFound.
         """
         query = select(Provider).where(Provider.provider_id == provider_id).with_for_update()
         provider = self._session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
         if provider is None:
             return self.get(provider_id).capacity
-        room = Room.of(provider, self._given(provider.provider_id))
+        room = Room.of(provider, self._given(provider.provider_id, without))
         return room.slots if provider.enabled and room.takes(resources or Resources()) else 0
 
-    def with_room(self, asked: Requirements) -> Provider | None:
-        """Of those that can make such a worker the one with the most slots left, that neither a worker has nor a saga
-        under way is going to take.
+    def with_room(self, asked: Requirements, *, without: uuid.UUID | None = None) -> Provider | None:
+        """Of those that can make such a worker the one with the most slots left, that neither a worker has (but the
+        worker `without`) nor a saga under way is going to take.
         """
         # In one order, for whoever locks several of them.
         able = select(Provider).where(Provider.enabled, *provider_meets(asked)).order_by(Provider.provider_id)
         promised = self._promised()
         rooms = [
-            (Room.of(provider, [*self._given(provider.provider_id), *promised.get(provider.provider_id, [])]), provider)
-            for provider in self._session.scalars(able.with_for_update()).all()
+            (Room.of(one, [*self._given(one.provider_id, without), *promised.get(one.provider_id, [])]), one)
+            for one in self._session.scalars(able.with_for_update()).all()
         ]
         left = [(room.slots, provider) for room, provider in rooms if room.takes(asked.resources)]
         return max(left, key=lambda pair: pair[0])[1] if left else None
@@ -120,9 +122,10 @@ class Providers:
         known, able = self._session.execute(any_of_them.select_from(Provider).where(Provider.enabled)).one()
         return None if able or not known else f"no provider can make a worker with {asked}; see: hodei provider list"
 
-    def _given(self, provider_id: uuid.UUID) -> Sequence[Resources]:
+    def _given(self, provider_id: uuid.UUID, without: uuid.UUID | None = None) -> Sequence[Resources]:
         """What its workers have, one for each."""
         live = select(Worker.spec).where(Worker.provider_id == provider_id, Worker.state != WorkerState.TERMINATED)
+        live = live.where(Worker.worker_id != without) if without is not None else live
         return [Resources.from_json(spec.get("resources") or {}) for spec in self._session.scalars(live)]
 
     def _promised(self) -> dict[uuid.UUID, Sequence[Resources]]:

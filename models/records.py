@@ -13,8 +13,10 @@ from models.due import DueJobs
 from models.events import RecordsEvents
 from models.jobs import Jobs
 from models.providers import Providers
+from models.recovery import Recoveries
 from models.runs import Runs
 from models.sagas import Sagas
+from models.sweeps import Sweeps
 from models.workers import Workers
 
 
@@ -44,6 +46,16 @@ class Records:
     def workers(self) -> Workers:
         """Workers."""
         return Workers(self.session, self.events)
+
+    @property
+    def recoveries(self) -> Recoveries:
+        """Jobs of workers that fell silent."""
+        return Recoveries(self.session, self.events)
+
+    @property
+    def sweeps(self) -> Sweeps:
+        """Workers that somebody must see to."""
+        return Sweeps(self.session)
 
     @property
     def sagas(self) -> Sagas:

@@ -134,6 +134,8 @@ class Job(Base):
         # What the sweep of due jobs reads.
         Index("idx_jobs_wake_at", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
         Index("idx_jobs_created_at", "created_at"),
+        # A worker that is being recovered is looked up with each of its heartbeats.
+        Index("idx_jobs_lost", "lost_worker_id", postgresql_where=text("lost_worker_id IS NOT NULL")),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -167,6 +169,12 @@ class Job(Base):
     )
     provisioning_saga_id: Mapped[uuid.UUID | None] = mapped_column(comment="the saga that makes a worker for it")
     awaited_worker_id: Mapped[uuid.UUID | None] = mapped_column(comment="the worker which that saga makes")
+    lost_worker_id: Mapped[uuid.UUID | None] = mapped_column(
+        comment="the silent worker from which a recovery saga has taken it"
+    )
+    lost_assignment_id: Mapped[uuid.UUID | None] = mapped_column(
+        comment="its assignment there, good again if the saga is undone"
+    )
     exit_code: Mapped[int | None]
     error: Mapped[str | None]
     log_lines: Mapped[int | None] = mapped_column(comment="how many rows of job_logs its agent has sent")
@@ -212,3 +220,13 @@ class JobResult(Base):
     log_lines: Mapped[int | None]
     counted: Mapped[bool] = mapped_column(comment="false: it came from an assignment that was no longer the job's")
     received_at: Mapped[datetime] = mapped_column(default=func.saga_now())
+
+
+class Hearing(Base):
+    """Since when something is listened to without a gap: silence before that says nothing."""
+
+    __tablename__ = "hearings"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime] = mapped_column(comment="from then on there was no gap")
+    heard_at: Mapped[datetime] = mapped_column(comment="the last time that somebody listened")

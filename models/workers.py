@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, or_, select, update
@@ -40,6 +41,11 @@ class Workers:
     def find(self, worker_id: WorkerId | uuid.UUID) -> Worker | None:
         """The worker as it is in the database now, or None."""
         return self._session.get(Worker, uuid.UUID(str(worker_id)), populate_existing=True)
+
+    def heard_since(self, worker_id: WorkerId, since: datetime) -> bool:
+        """Whether its agent has given a sign of life after that instant."""
+        heard = select(Worker.worker_id).where(Worker.worker_id == worker_id, Worker.last_seen_at > since)
+        return self._session.scalar(heard) is not None
 
     def list(self, ended: bool = False, limit: int = 200) -> Sequence[Worker]:
         """The latest workers first; those that are TERMINATED only if `ended`."""
@@ -147,8 +153,10 @@ class Workers:
     def free(self, worker_id: WorkerId) -> bool:
         """BUSY to READY, if no job is live on it."""
         live = select(Job.job_id).where(Job.worker_id == worker_id, Job.state.in_(JOB_LIVE)).exists()
-        values: dict[str, Any] = {"ready_at": saga_now(), "owner_saga_id": None}
-        return self._move([WorkerState.BUSY], WorkerState.READY, Worker.worker_id == worker_id, ~live, **values)
+        # It keeps its owner: while a recovery goes on that may undo this worker, nobody else uses it.
+        return self._move(
+            [WorkerState.BUSY], WorkerState.READY, Worker.worker_id == worker_id, ~live, ready_at=saga_now()
+        )
 
     # --- going away --------------------------------------------------------------------------------------------------
 
@@ -164,11 +172,6 @@ class Workers:
         self._move([WorkerState.DRAINING], WorkerState.TERMINATING, Worker.worker_id == worker_id)
         worker = self.find(worker_id)
         return worker is not None and worker.state in (WorkerState.TERMINATING, WorkerState.TERMINATED)
-
-    def lost(self, silent_for: float, limit: int = 50) -> Sequence[Worker]:
-        """READY workers from which nothing was heard for so many seconds."""
-        silent = select(Worker).where(Worker.state == WorkerState.READY, Worker.last_seen_at < after(-silent_for))
-        return self._session.scalars(silent.order_by(Worker.last_seen_at).limit(limit)).all()
 
     def unregister(self, worker_id: WorkerId) -> None:
         """TERMINATED: its slot is free again. Only after its infrastructure is gone (L14)."""

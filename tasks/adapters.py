@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from models import ProviderNotFound, Records
 from models.events import RecordsEvents
-from sagas import PermanentError
+from sagas import PermanentError, SagaId
 from sagas.jobs.types import AssignmentId, JobCommand, JobId, JobState, ProviderId, WorkerId, WorkerSpec, WorkerState
 
 OpenRecords = Callable[[], AbstractContextManager[Records]]
@@ -23,17 +24,28 @@ class DatabaseRegistry:
         self._records = records
         self._events = events
 
-    def reserve(self, session: Session, worker_id: WorkerId, provider_id: ProviderId, spec: WorkerSpec) -> None:
+    def reserve(
+        self,
+        session: Session,
+        worker_id: WorkerId,
+        provider_id: ProviderId,
+        spec: WorkerSpec,
+        *,
+        kept_for: str | None = None,
+        replaces: WorkerId | None = None,
+    ) -> None:
         """The provider's row is locked while its slots are counted: two sagas cannot take the last one."""
         records = Records(session, self._events)
         try:
-            free = records.providers.lock_slots(provider_id, spec.resources)
+            free = records.providers.lock_slots(provider_id, spec.resources, without=replaces)
         except ProviderNotFound as error:
             raise PermanentError(str(error)) from None
         known = records.workers.find(worker_id)
         if known is None and free <= 0:
             raise PermanentError(f"provider {provider_id} has no free slot for worker {worker_id}")
         records.workers.reserve(worker_id, provider_id, spec)
+        if kept_for is not None:
+            records.workers.give_to(worker_id, SagaId(kept_for))
 
     def issue_token(self, worker_id: WorkerId) -> str:
         """On record before the agent can use it."""
@@ -68,6 +80,11 @@ class DatabaseRegistry:
         """READY to TERMINATING; one that goes already is fine."""
         if not Records(session, self._events).workers.withdraw(worker_id):
             raise PermanentError(f"worker {worker_id} has a job, or is not up yet: it is left alone")
+
+    def heard_since(self, worker_id: WorkerId, since: datetime) -> bool:
+        """By its last heartbeat."""
+        with self._records() as records:
+            return records.workers.heard_since(worker_id, since)
 
     def unregister(self, session: Session, worker_id: WorkerId) -> None:
         """TERMINATED."""

@@ -14,8 +14,9 @@ from celery import Celery, signals
 import sagas
 from sagas import HodeiError
 from sagas.jobs.execution import ExecutionSaga
-from sagas.jobs.ports import CommandSender, JobBoard, WorkerProvider, WorkerRegistry
+from sagas.jobs.ports import CommandSender, JobBoard, RecoveryDesk, WorkerProvider, WorkerRegistry
 from sagas.jobs.provisioning import REGISTER_TIMEOUT, ProvisioningSaga
+from sagas.jobs.recovery import RecoverySaga
 from sagas.jobs.termination import TerminationSaga
 from sagas.runtime.command_line import one_line_under_celery
 from sagas.settings import Settings
@@ -52,9 +53,11 @@ def make_app(
         WorkerRegistry: platform.make_registry,
         JobBoard: platform.make_board,
         CommandSender: platform.make_sender,
+        RecoveryDesk: platform.make_desk,
         **(ports or {}),
     }
-    definitions = [ProvisioningSaga(register_timeout=register_timeout), ExecutionSaga(), TerminationSaga()]
+    provisioning = ProvisioningSaga(register_timeout=register_timeout)
+    definitions = [provisioning, ExecutionSaga(), TerminationSaga(), RecoverySaga()]
     sagas.install(app, sagas=definitions, ports=bound, **options)
     platform.add_tasks()
     use_broker(app, platform.settings)
@@ -71,8 +74,8 @@ def make_app(
             "schedule": JOBS_DUE_EVERY,
             "options": {"queue": "control", "expires": 10},
         },
-        "workers.reconcile": {
-            "task": "workers.reconcile",
+        "workers.check_heartbeats": {
+            "task": "workers.check_heartbeats",
             "schedule": platform.settings.worker_beat,
             "options": {"queue": "control", "expires": 10},
         },

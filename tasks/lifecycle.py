@@ -1,25 +1,52 @@
-"""Makes workers, and says whether any of them is an orphan."""
+"""Makes workers, finds those that are lost, unwanted or forgotten, and starts the sagas that see to them.
+
+It decides and starts; every change of a row but one is a saga's: where a lost worker's job has no attempt left, nobody
+can come back for it, and it ends here with the saga's start.
+"""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 from celery import Celery
 
-from models import Records
+from models import Job, Records, Worker
+from models.saga import SagaRecord
 from sagas import HodeiError, SagaId, SagaResult, SagaState
 from sagas.jobs.ports import WorkerProvider
-from sagas.jobs.types import ProviderId, WorkerId, WorkerSpec, WorkerState
+from sagas.jobs.termination import TERMINATION, Reason
+from sagas.jobs.types import AssignmentId, JobId, ProviderId, WorkerId, WorkerSpec, WorkerState
 from tasks.orchestrator import JobOrchestrator, Provisioning
+from tasks.worker_settings import WorkerSettings
+
+HEARTBEATS = "heartbeats"
 
 
 class ProvisioningFailed(HodeiError):
     """The worker could not be made; what there was of it is undone, or listed by its saga."""
 
 
+@dataclass
+class Reconciliation:
+    """The sagas that one look has started."""
+
+    recoveries: list[SagaId] = field(default_factory=list)
+    terminations: list[SagaId] = field(default_factory=list)
+
+    def __iadd__(self, other: Reconciliation) -> Reconciliation:
+        self.recoveries += other.recoveries
+        self.terminations += other.terminations
+        return self
+
+
 class WorkerLifecycleManager:
-    """Delegates to the provisioning saga: no undo is written here."""
+    """Delegates to sagas: no undo is written here. `here` is the kind and host of this process's provider.
+
+    A worker that was silent for `silent_for` seconds is lost; `has_backlog` says whether heartbeats wait unread.
+    """
 
     def __init__(
         self,
@@ -28,12 +55,23 @@ class WorkerLifecycleManager:
         records: Callable[[], AbstractContextManager[Records]],
         orchestrator: JobOrchestrator,
         provider: Callable[[], WorkerProvider],
+        *,
+        silent_for: float,
+        settings: WorkerSettings,
+        here: tuple[str, str],
+        has_backlog: Callable[[], bool] = lambda: False,
     ) -> None:
         self._app = app
         self._database_url = database_url
         self._records = records
         self._orchestrator = orchestrator
         self._provider = provider
+        self._silent_for = silent_for
+        self._settings = settings
+        self._here = here
+        self._has_backlog = has_backlog
+
+    # --- making ------------------------------------------------------------------------------------------------------
 
     def provision_worker(
         self,
@@ -55,47 +93,136 @@ class WorkerLifecycleManager:
             _require_completed(started.worker_id, client.handle(started.saga_id).result(timeout=timeout))
         return started
 
-    def terminate_lost(self, silent_for: float) -> list[SagaId]:
-        """Give up READY workers that were silent for so many seconds; each saga first looks whether that is true."""
-        with self._records() as records:
-            hosts = {provider.provider_id: provider.host for provider in records.providers.list()}
-            lost = records.workers.lost(silent_for)
-        return [
-            self._orchestrator.start_termination_saga(
-                WorkerId(worker.worker_id),
-                hosts[worker.provider_id],
-                # One saga for each silence: if the worker lived, its next silence is another one.
-                idempotency_key=f"lost:{worker.worker_id}:{worker.last_seen_at:%Y%m%d%H%M%S}",
-            )
-            for worker in lost
-        ]
+    # --- looking -----------------------------------------------------------------------------------------------------
 
-    def withdraw_dead(self, host: str) -> list[SagaId]:
-        """When this host's provider starts: READY workers whose agents do not run get no job from here on."""
-        provider = self._provider()
+    def check_heartbeats(self) -> Reconciliation:
+        """See to the workers that were silent for too long, while all of them could be heard."""
+        done = Reconciliation()
+        dead = self._silent_for
+        if self._has_backlog():
+            return done
         with self._records() as records:
-            ours = {one.provider_id for one in records.providers.list() if one.host == host}
-            ready = [row for row in records.workers.list() if row.state == WorkerState.READY]
-            here = [WorkerId(row.worker_id) for row in ready if row.provider_id in ours]
-            gone = [one for one in here if not provider.is_alive(one) and records.workers.withdraw(one)]
-            # Row and saga in one transaction: nobody is withdrawn without somebody who ends it.
-            return [
-                self._orchestrator.start_termination_saga(
-                    one, host, idempotency_key=f"dead:{one}", session=records.session
-                )
-                for one in gone
-            ]
+            heard_for = records.sweeps.listen(HEARTBEATS, gap=dead / 2)
+            silent = records.sweeps.silent(dead) if heard_for >= dead else []
+        for worker_id in silent:
+            done += self._see_to(worker_id, Reason.SILENT, dead)
+        return done
+
+    def run_reconciliation(self, host: str | None = None) -> Reconciliation:
+        """The silent ones, and on this host what the rows and the provider do not agree about."""
+        done = self.check_heartbeats()
+        kind, host = self._here[0], host or self._here[1]
+        with self._records() as records:
+            up = list(records.sweeps.up(kind, host))
+        exists = {handle.worker_id: handle for handle in self._provider().find_workers()}
+        for worker_id in up:
+            if (found := exists.get(WorkerId(worker_id))) is None or not found.alive:
+                done += self._see_to(worker_id, Reason.DEAD)
+        with self._records() as records:
+            states = records.sweeps.states(exists)
+        for zombie in [one for one in exists if states.get(one, WorkerState.TERMINATED) == WorkerState.TERMINATED]:
+            done += self._end_zombie(zombie, exists[zombie].reference, host)
+        return done
+
+    def cleanup_workers(self) -> Reconciliation:
+        """Workers that nobody needs any more, and those that come up or go away and no saga sees to it."""
+        with self._records() as records:
+            found = [(one, Reason.STRANDED) for one in records.sweeps.stranded()]
+            if self._settings.idle:
+                found += [(one, Reason.IDLE) for one in records.sweeps.idle(self._settings.idle)]
+            if self._settings.max_age:
+                found += [(one, Reason.OLD) for one in records.sweeps.old(self._settings.max_age)]
+        done = Reconciliation()
+        for worker_id, reason in found:
+            done += self._see_to(worker_id, reason)
+        return done
 
     def has_orphaned_workers(self) -> bool:
         """Whether this host has infrastructure without a row that wants it, or a row that lost its infrastructure.
 
         A worker that is coming up or going away belongs to its saga and is none.
         """
+        kind, host = self._here
         exists = {handle.worker_id for handle in self._provider().find_workers()}
         with self._records() as records:
-            rows = {WorkerId(row.worker_id): row.state for row in records.workers.list()}
-        working = {worker for worker, state in rows.items() if state in (WorkerState.READY, WorkerState.BUSY)}
-        return bool(exists - set(rows) or working - exists)
+            up = records.sweeps.up(kind, host)
+            states = records.sweeps.states(exists)
+        unwanted = [one for one in exists if states.get(one, WorkerState.TERMINATED) == WorkerState.TERMINATED]
+        return bool(unwanted) or not exists.issuperset(up)
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+
+    def _see_to(self, worker_id: uuid.UUID, reason: Reason, dead: float | None = None) -> Reconciliation:
+        """Start the saga that this worker needs, unless one has it. One transaction; a job is locked before a worker.
+
+        `dead`: only if it is still silent for so long.
+        """
+        done = Reconciliation()
+        with self._records() as records:
+            job = records.recoveries.lock_job_of(worker_id)
+            found = records.sweeps.lock(worker_id)
+            if found is None or (dead is not None and not records.sweeps.is_silent(worker_id, dead)):
+                return done
+            worker, host = found
+            if job is None:
+                if worker.state == WorkerState.BUSY:
+                    records.workers.free(WorkerId(worker_id))
+                done.terminations += self._terminate(records, worker, host, reason)
+            elif reason not in (Reason.SILENT, Reason.DEAD) or records.jobs.is_moved(job):
+                return done  # a live job, or one that a saga moves: nobody touches it (L32)
+            elif job.attempts >= job.max_attempts or job.cancel_requested_at is not None:
+                records.recoveries.give_up(job)
+                records.workers.retire(WorkerId(worker_id))
+                done.terminations += self._terminate(records, worker, host, Reason.GIVEN_UP)
+            elif not records.recoveries.pauses(job):
+                done.recoveries.append(self._recover(records, job, worker, host))
+        return done
+
+    def _recover(self, records: Records, job: Job, worker: Worker, host: str) -> SagaId:
+        """One recovery at a time has the job; the round grows when one has ended and the worker is silent again."""
+        assert job.assignment_id is not None, job.job_id
+        number = records.jobs.begin_round(job)
+        saga_id = self._orchestrator.start_recovery_saga(
+            JobId(job.job_id),
+            WorkerId(worker.worker_id),
+            AssignmentId(job.assignment_id),
+            host,
+            idempotency_key=f"recovery:{worker.worker_id}:{job.assignment_id}:{number}",
+            correlation_id=job.correlation_id,
+            session=records.session,
+        )
+        records.jobs.give_to(job, saga_id)
+        return saga_id
+
+    def _terminate(self, records: Records, worker: Worker, host: str, reason: Reason) -> list[SagaId]:
+        """One at a time owns the worker; one that has FAILED is a person's, and is not started again."""
+        last = records.session.get(SagaRecord, worker.owner_saga_id) if worker.owner_saga_id else None
+        if last is not None and (last.saga_type, last.state) == (TERMINATION, SagaState.FAILED):
+            return []
+        worker_id = WorkerId(worker.worker_id)
+        saga_id = self._orchestrator.start_termination_saga(
+            worker_id,
+            host,
+            reason,
+            idempotency_key=f"end:{worker_id}:{worker.owner_saga_id}",
+            session=records.session,
+        )
+        records.workers.give_to(worker_id, saga_id)
+        return [saga_id]
+
+    def _end_zombie(self, worker_id: WorkerId, reference: str, host: str) -> Reconciliation:
+        """It exists, and its row has ended, or there is none."""
+        with self._records() as records:
+            found = records.sweeps.lock(worker_id)
+            if found is not None and found[0].state == WorkerState.TERMINATED:
+                return Reconciliation(terminations=self._terminate(records, found[0], host, Reason.ZOMBIE))
+            if records.workers.find(worker_id) is not None:
+                return Reconciliation()
+            key = f"zombie:{worker_id}:{reference}"
+            saga_id = self._orchestrator.start_termination_saga(
+                worker_id, host, Reason.ZOMBIE, idempotency_key=key, session=records.session
+            )
+            return Reconciliation(terminations=[saga_id])
 
 
 def _require_completed(worker_id: WorkerId, result: SagaResult) -> None:

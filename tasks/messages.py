@@ -11,20 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from kombu.exceptions import KombuError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sagas import StorageUnavailable
 from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import JobCommand, JobId
-from tasks import due, reports
+from tasks import due, provider_host, reports
 
 if TYPE_CHECKING:
     from tasks.platform import Platform
 
 logger = logging.getLogger(__name__)
 
-TROUBLE = (OperationalError, InterfaceError, PoolTimeout, StorageUnavailable, OSError)
+TROUBLE = (OperationalError, InterfaceError, PoolTimeout, StorageUnavailable, OSError, KombuError)
 """Infrastructure trouble: tried again, for as long as it lasts."""
 
 
@@ -84,10 +85,17 @@ def _register_requests(platform: Platform, task: Callable[..., Any]) -> None:
         # The message's own id, so that a message that comes twice is one job.
         submit_job(platform, JobCommand.from_json(command), job_id=JobId(self.request.id), **options)
 
+    @task("workers.check_heartbeats")
+    def check_heartbeats() -> None:
+        with next_tick_does_it("workers.check_heartbeats"):
+            platform.lifecycle.check_heartbeats()
+            platform.lifecycle.cleanup_workers()
+            provider_host.ask_hosts(platform)
+
     @task("workers.reconcile")
-    def reconcile_workers() -> None:
+    def reconcile_workers(host: str | None = None) -> None:
         with next_tick_does_it("workers.reconcile"):
-            platform.lifecycle.terminate_lost(platform.settings.worker_dead)
+            platform.lifecycle.run_reconciliation(host)
 
     @task("jobs.reconcile")
     def reconcile_jobs() -> None:

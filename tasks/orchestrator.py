@@ -17,7 +17,8 @@ from models import Providers, Records
 from sagas import DomainEvent, Saga, SagaId, SagaOrchestrator, SagaResult, SagaType
 from sagas.jobs.execution import execution_payload
 from sagas.jobs.provisioning import provisioning_payload
-from sagas.jobs.termination import TERMINATION, termination_payload
+from sagas.jobs.recovery import recovery_payload
+from sagas.jobs.termination import TERMINATION, Reason, termination_payload
 from sagas.jobs.types import AssignmentId, JobId, ProviderId, WorkerId, WorkerSpec
 
 NAMESPACE = uuid.UUID("6f6465a0-5a6a-4f6b-8a1c-686f64656921")
@@ -84,13 +85,34 @@ class JobOrchestrator:
             session=session,
         )
 
-    def start_termination_saga(
-        self, worker_id: WorkerId, host: str, *, idempotency_key: str, session: Session | None = None
+    def start_recovery_saga(
+        self,
+        job_id: JobId,
+        worker_id: WorkerId,
+        assignment_id: AssignmentId,
+        host: str,
+        *,
+        idempotency_key: str,
+        correlation_id: str | None = None,
+        session: Session | None = None,
     ) -> SagaId:
-        """Give up a worker that is no longer there; one that turns out to live ends its saga CANCELLED."""
+        """Bring a job from a silent worker, which is on `host`, to a new one."""
+        return self._sagas.start_saga(
+            SagaType.RECOVERY,
+            recovery_payload(job_id, worker_id, assignment_id, host),
+            idempotency_key=idempotency_key,
+            correlation_id=correlation_id,
+            actor="sweep",
+            session=session,
+        )
+
+    def start_termination_saga(
+        self, worker_id: WorkerId, host: str, reason: Reason, *, idempotency_key: str, session: Session | None = None
+    ) -> SagaId:
+        """End a worker; one that was taken for lost and is not ends its saga CANCELLED."""
         return self._sagas.start_saga(
             TERMINATION,
-            termination_payload(worker_id, host),
+            termination_payload(worker_id, host, reason),
             idempotency_key=idempotency_key,
             actor="sweep",
             session=session,

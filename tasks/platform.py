@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from contextlib import AbstractContextManager
@@ -14,18 +15,23 @@ from models import Records, transaction
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.types import WorkerSpec
 from sagas.runtime.engine import engine_of
+from sagas.runtime.reconcile import queue_depth
 from sagas.settings import Settings
 from tasks.adapters import DatabaseBoard, DatabaseRegistry
 from tasks.dispatcher import JobDispatcher
 from tasks.lifecycle import WorkerLifecycleManager
 from tasks.orchestrator import JobOrchestrator
 from tasks.provider_settings import ProviderSettings, make_provider
+from tasks.recovery import DatabaseRecoveryDesk
 from tasks.sender import CelerySender
+from tasks.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
     from sagas.runtime.engine import Engine
 
 EXTENSION = "hodei_platform"
+MOST_UNREAD = 20
+"""So many messages for us may wait; with more of them a worker's silence says nothing."""
 
 
 class Platform:
@@ -35,6 +41,7 @@ class Platform:
         """Raises ConfigurationError if the environment names a provider that there is not."""
         self.app = app
         self.provider_settings = ProviderSettings.from_env(os.environ)
+        self.worker_settings = WorkerSettings.from_env(os.environ)
         setattr(app, EXTENSION, self)
 
     # --- what there is ---------------------------------------------------------------------------------------------
@@ -63,10 +70,23 @@ class Platform:
 
     @cached_property
     def lifecycle(self) -> WorkerLifecycleManager:
-        """Makes workers."""
+        """Makes workers, and sees to those that are lost or unwanted."""
         return WorkerLifecycleManager(
-            self.app, self.settings.require_database(), self.records, self.orchestrator, self.provider
+            self.app,
+            self.settings.require_database(),
+            self.records,
+            self.orchestrator,
+            self.provider,
+            silent_for=self.settings.worker_dead,
+            settings=self.worker_settings,
+            here=(self.provider_settings.kind, socket.gethostname()),
+            has_backlog=lambda: self.backlog("control") > MOST_UNREAD,
         )
+
+    def backlog(self, queue: str) -> float:
+        """Messages that wait in a queue; infinite while the broker does not say."""
+        depth = queue_depth(self.engine, queue)
+        return math.inf if depth is None else depth
 
     @cached_property
     def sender(self) -> CelerySender:
@@ -99,6 +119,10 @@ class Platform:
     def make_board(self) -> DatabaseBoard:
         """The jobs' rows."""
         return DatabaseBoard(self.records, self.engine.orchestrator)
+
+    def make_desk(self) -> DatabaseRecoveryDesk:
+        """Jobs that go from one worker to another."""
+        return DatabaseRecoveryDesk(self.records, self.engine.orchestrator, self.orchestrator, self.default_spec)
 
     def make_sender(self) -> CelerySender:
         """Messages to workers."""

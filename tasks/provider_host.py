@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PREFIX = "provider."
+MOST_ASKED = 3
 TRY_AGAIN = 2.0  # seconds, while the database is away
 
 
@@ -56,12 +57,16 @@ def _announce(platform: Platform, hosts: list[str]) -> None:
 def _try(platform: Platform, host: str) -> bool:
     try:
         provider_id = register_host(platform, host)
-        gone = platform.lifecycle.withdraw_dead(host)
+        found = platform.lifecycle.run_reconciliation(host)
     except (SQLAlchemyError, HodeiError) as error:
         logger.warning("provider host %s cannot be made known, trying again: %s", host, str(error).splitlines()[0])
         return False
     logger.info(
-        "provider host %s is %s; %d of its workers have not outlived its last run", host, provider_id, len(gone)
+        "provider host %s is %s; of its workers %d are given up, and the jobs of %d go to others",
+        host,
+        provider_id,
+        len(found.terminations),
+        len(found.recoveries),
     )
     return True
 
@@ -72,3 +77,19 @@ def register_host(platform: Platform, host: str) -> ProviderId:
     ours = platform.provider_settings
     with platform.records() as records:
         return records.providers.register(ours.kind, host, ours.capacity, resources=size)
+
+
+def ask_hosts(platform: Platform) -> None:
+    """Have each host look after its own workers. A host that does not listen is not asked again and again."""
+    with platform.records() as records:
+        hosts = {provider.host for provider in records.providers.list() if provider.enabled}
+    for host in hosts:
+        if platform.backlog(PREFIX + host) <= MOST_ASKED:
+            platform.app.send_task(
+                "workers.reconcile",
+                kwargs={"host": host},
+                queue=PREFIX + host,
+                expires=2 * platform.settings.worker_beat,
+                ignore_result=True,
+                retry=False,
+            )

@@ -51,6 +51,8 @@ def heartbeat(
         seen = records.workers.seen(worker, instance_id)
         row, job = records.workers.find(worker), records.runs.current(worker)
         remind = job is not None and _must_be_told(records, job, known)
+        # What a recovery has taken from it is good again if that is undone: its running is not stopped yet.
+        listed -= records.recoveries.held(listed - {job.assignment_id if job is not None else None})
     if row is None or row.state in GONE:
         platform.sender.send_shutdown(worker)
     elif not seen:
@@ -80,7 +82,8 @@ def accepted(platform: Platform, worker_id: str, assignment_id: str) -> Answer:
     """The agent has begun. One that began what is no longer its own is told to stop."""
     with platform.records() as records:
         answer = records.runs.accept(AssignmentId(assignment_id))
-    if answer is Answer.REFUSED:
+        held = records.recoveries.held([AssignmentId(assignment_id)])
+    if answer is Answer.REFUSED and not held:
         platform.sender.send_cancel_job(WorkerId(worker_id), AssignmentId(assignment_id))
     return answer
 

@@ -48,7 +48,10 @@ class ValidateProviderCapacityStep(JobStep):
 
     def execute(self, ctx: SagaContext) -> None:
         worker_id, provider_id = field(ctx, "worker_id", WorkerId), field(ctx, "provider_id", ProviderId)
-        ctx.port(WorkerRegistry).reserve(ctx.session, worker_id, provider_id, _spec(ctx))
+        standing_in: dict[str, Any] = {}
+        if "replaces" in ctx.payload:
+            standing_in = {"kept_for": ctx.payload["kept_for"], "replaces": field(ctx, "replaces", WorkerId)}
+        ctx.port(WorkerRegistry).reserve(ctx.session, worker_id, provider_id, _spec(ctx), **standing_in)
 
     def compensate(self, ctx: SagaContext) -> None:
         ctx.port(WorkerRegistry).unregister(ctx.session, field(ctx, "worker_id", WorkerId))

@@ -1,5 +1,6 @@
 """The platform's rows on a fresh database, changed by the verbs themselves."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -25,6 +26,7 @@ from tests.platform.world import finished
 
 SPEC = WorkerSpec("image:latest", "server:50051")
 ECHO = JobCommand(("echo", "hi"))
+HOST = socket.gethostname()
 
 OpenRecords = Callable[[], AbstractContextManager[Records]]
 
@@ -45,7 +47,7 @@ class Rows:
     def __init__(self, records: OpenRecords) -> None:
         self.records = records
 
-    def provider(self, capacity: int = 2, host: str = "here", **options: Any) -> ProviderId:
+    def provider(self, capacity: int = 2, host: str = HOST, **options: Any) -> ProviderId:
         with self.records() as records:
             return records.providers.register("process", host, capacity, **options)
 

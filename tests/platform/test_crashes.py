@@ -3,7 +3,6 @@
 import pytest
 
 from providers.process import ProcessProvider
-from providers.recording import RecordingProvider
 from sagas import SagaState
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.types import JobCommand
@@ -106,19 +105,3 @@ def test_a_host_that_starts_again_withdraws_the_workers_that_are_gone(system, pl
     system.restart()
     wait_for(lambda: query.value("SELECT state FROM workers") in ("TERMINATING", "TERMINATED"), LONG)
     assert run("true")["state"] == "SUCCEEDED"
-
-
-def test_a_silent_worker_that_lives_is_left_alone(make_platform, rows, query) -> None:
-    """L32: sweeps never touch what lives, or has a job."""
-    provider = RecordingProvider()
-    platform = make_platform(ports={WorkerProvider: provider})
-    provider_id = rows.provider()
-    quiet, busy = rows.ready_worker(provider_id), rows.ready_worker(provider_id)
-    rows.assigned_job(busy)
-    provider.create_worker(quiet, SPEC, "token")
-    query("UPDATE workers SET last_seen_at = last_seen_at - interval '1 hour'")
-    (saga_id,) = platform.lifecycle.terminate_lost(20)
-    assert platform.lifecycle.terminate_lost(20) == [saga_id]
-    assert platform.engine.orchestrator.drive(saga_id).outcome is SagaState.CANCELLED
-    assert {row["state"] for row in query("SELECT state FROM workers")} == {"READY", "BUSY"}
-    assert platform.dispatcher.dispatch_once().executions == []
