@@ -40,7 +40,7 @@ def _source(function: str) -> str:
     return path.read_text()
 
 
-_LIVE = "IF s.live_claims > 0 THEN\n        PERFORM saga_rewake(p_saga);\n        RETURN 'wait';\n    ELSIF u"
+_LIVE = "IF s.live_claims > 0 THEN\n        PERFORM saga_rewake(p_saga);\n        RETURN 'wait';\n    END IF;\n    LOOP"
 _ACTIVE = "WHERE i.saga_id = p_saga AND i.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')"
 _ENDED = """\
     IF s.state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED') THEN RETURN '{"verdict": "terminal"}'; END IF;"""
@@ -89,7 +89,26 @@ DEFECTS = (
         "going back does not wait for live claims",
         "cancelled_in_a_step",
         (
-            ("saga_undo_next", _LIVE, "IF u"),
+            ("saga_undo_next", _LIVE, "LOOP"),
+            ("saga_look", "IF s.live_claims > 0 OR t.not_before", "IF t.not_before"),
+            ("saga_claim", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
+        ),
+    ),
+    Defect(
+        "a child's undo is not waited for",
+        "P6",
+        "the parent goes on while its child still goes back",
+        "families",
+        (("saga_child_undo", "c.state IN ('COMPENSATED', 'CANCELLED') THEN", "c.state <> 'FAILED' THEN"),),
+    ),
+    Defect(
+        "a child outlives its parent",
+        "P5",
+        "going back does not cancel the child, and does not wait for it",
+        "families",
+        (
+            ("saga_go_back", "WHERE saga_id = p_saga AND state = 'WAITING';", "WHERE false;"),
+            ("saga_undo_next", _LIVE, "LOOP"),
             ("saga_look", "IF s.live_claims > 0 OR t.not_before", "IF t.not_before"),
             ("saga_claim", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
         ),

@@ -37,9 +37,9 @@ class Drill:
         self.starter = Starter(self.system, self.run)
         self.disruptor = Disruptor(self.system)
 
-    def start(self, kind: str = "scenario", *ways: str, **actions: str) -> SagaPlan:
-        """One saga with that plan."""
-        plan = SagaPlan(f"drill-{len(self.plans)}", kind, actions, ways or ("client",))
+    def start(self, kind: str = "scenario", *ways: str, kid: dict[str, str] | None = None, **actions: str) -> SagaPlan:
+        """One saga with that plan; `kid` is the plan of its child."""
+        plan = SagaPlan(f"drill-{len(self.plans)}", kind, actions, ways or ("client",), kid=kid)
         self.plans.append(plan)
         self.starter(plan)
         return plan
@@ -169,6 +169,20 @@ def cancelled_in_a_step(drill: Drill) -> None:
             drill.system.tend(0.2)
 
 
+def families(drill: Drill) -> None:
+    """Parents that go back after their child's end, and one that is cancelled in the middle of it."""
+    for _ in range(2):
+        drill.start("chaos_family", kid={"undo_two": "slow:0.8"}, four="fail")
+    with drill.system.effects.held_lock("kid"):
+        first = drill.start("chaos_family", kid={"two": "lock:kid"})
+        drill.starter.answers()
+        drill.system.effects.wait_until_blocked("kid", timeout=20)
+        (saga_id,) = drill.run.acknowledged[first.key]
+        drill.run.cancelled.add(saga_id)
+        drill.system.client.handle(saga_id).cancel("drill", "drill")
+        drill.system.tend(4)
+
+
 def one_key(drill: Drill) -> None:
     """One key, started by twelve callers at one instant."""
     for _ in range(3):
@@ -204,6 +218,7 @@ DRILLS: dict[str, Callable[[Drill], None]] = {
         hung_worker,
         doubled,
         cancelled_in_a_step,
+        families,
         one_key,
         backlog,
     )

@@ -45,6 +45,10 @@ class Case:
         return str(self.row["state"])
 
     @property
+    def is_child(self) -> bool:
+        return self.row["parent_saga_id"] is not None
+
+    @property
     def actions(self) -> dict[str, str]:
         return dict(self.row["context"].get("payload", {}).get("plan", {}))
 

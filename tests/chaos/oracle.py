@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.chaos import rules_effects, rules_records
+from tests.chaos import rules_effects, rules_families, rules_records
 from tests.chaos.facts import Case, Run
 
 Rule = Callable[[Case], Iterator[str]]
@@ -33,6 +33,12 @@ def judge(cases: list[Case], run: Run) -> list[Violation]:
         for case in cases
         for rule in RULES
         for text in rule(case)
+    ]
+    found += [
+        Violation(rule.__name__, str(parent.row["saga_id"]), text, "\n".join(c.describe() for c in (parent, *kids)))
+        for parent, kids in rules_families.families(cases)
+        for rule in rules_families.RULES
+        for text in rule(parent, kids)
     ]
     return [*found, *_keys(cases, run)]
 

@@ -31,6 +31,8 @@ UNDO = {"ok": 70, "slow:0.3": 10, "effect+slow:0.3": 6, "flaky": 6, "die": 4, "n
 TURNING = 0.4
 """The share of sagas with a step that turns it round."""
 KEYED_TWICE = 0.3
+FAMILIES = 10
+"""One saga with a child for so many others, on top of them."""
 CANCELLED = 0.1
 WAYS = ("client", "sql", "broker", "message")
 """How a saga is started: by a client with a database, by `SELECT start_saga(...)`, by a client that has only the
@@ -58,10 +60,12 @@ class SagaPlan:
     actions: dict[str, str] = field(default_factory=dict)
     starts: tuple[str, ...] = ("client",)
     cancel_after: float | None = None
+    kid: dict[str, str] | None = None
+    """The plan of its child, if it has one."""
 
     @property
     def payload(self) -> dict[str, object]:
-        return {"plan": self.actions}
+        return {"plan": self.actions} | ({} if self.kid is None else {"kid": {"plan": self.kid}})
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,11 @@ def draw(seed: int, sagas: int, kills: int) -> Plan:
     """The same seed and numbers give the same plan."""
     dice = random.Random(seed)
     plans = [_saga(dice, f"seed{seed}-{number}") for number in range(sagas)]
-    return Plan(seed, plans, _disruptions(dice, kills))
+    disruptions = _disruptions(dice, kills)
+    # Drawn last, and put among the others: the rest of a seed is what it was before there were families.
+    for number in range(sagas // FAMILIES):
+        plans.insert(dice.randrange(len(plans)), _family(dice, f"seed{seed}-family{number}"))
+    return Plan(seed, plans, disruptions)
 
 
 def _saga(dice: random.Random, key: str) -> SagaPlan:
@@ -116,6 +124,18 @@ def _saga(dice: random.Random, key: str) -> SagaPlan:
     cancel = dice.uniform(0, 3) if dice.random() < CANCELLED else None
     kept = {name: action for name, action in actions.items() if action != "ok"}
     return SagaPlan(key, kind, kept, starts, cancel)
+
+
+def _family(dice: random.Random, key: str) -> SagaPlan:
+    """Parent or child may turn round, and either be cancelled."""
+    own, kid = _saga(dice, key), _saga(dice, key)
+    actions = {name: action for name, action in _plain(own.actions).items() if not name.endswith("two")}
+    return SagaPlan(key, "chaos_family", actions, own.starts, own.cancel_after, _plain(kid.actions))
+
+
+def _plain(actions: dict[str, str]) -> dict[str, str]:
+    """Without the words that only some kinds of saga know."""
+    return {name: action for name, action in actions.items() if action.split(":")[0] not in ("stall", "hang", "half")}
 
 
 def _disruptions(dice: random.Random, kills: int) -> list[Disruption]:

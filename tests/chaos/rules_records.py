@@ -24,6 +24,8 @@ def p14_terminal_in_time(case: Case) -> Iterator[str]:
 def p8_every_change_has_its_event(case: Case) -> Iterator[str]:
     """SagaStarted first, one end, one event for each step that was completed or undone."""
     types = [event["event_type"] for event in case.events]
+    if case.is_child and "SagaCompleted" in types and "SagaCompensating" in types[types.index("SagaCompleted") :]:
+        types.remove("SagaCompleted")  # its parent went back (P9)
     if types[:1] != ["SagaStarted"] or types.count("SagaStarted") != 1:
         yield f"SagaStarted is not the first event alone: {types[:3]}"
     ends = [kind for kind in types if kind in ENDS.values()]
@@ -51,7 +53,7 @@ def p8_every_attempt_has_its_end(case: Case) -> Iterator[str]:
 
 def p9_terminal_is_terminal(case: Case) -> Iterator[str]:
     """After the end nothing is written but late effects, and nothing begins."""
-    ends = case.of(*ENDS.values())
+    ends = case.of(*ENDS.values())[-1 if case.is_child else 0 :]  # a parent that goes back leaves a child's COMPLETED
     if not ends:
         return
     after = {e["event_type"] for e in case.events if e["event_id"] > ends[0]["event_id"]} - {"LateEffect"}
@@ -76,6 +78,8 @@ def p3_the_fence_holds(case: Case) -> Iterator[str]:
 def outcome_has_its_reason(case: Case) -> Iterator[str]:
     """A saga goes back only for its plan, a cancel, or attempts that were used up; it is FAILED only where it must."""
     error = case.row["error"] or {}
+    if error.get("type") in ("ChildFailed", "ParentWentBack") or (case.is_child and case.state != "COMPLETED"):
+        return  # judged with its family
     if case.state in ("COMPENSATED", "CANCELLED"):
         why = error.get("type")
         if why == "Cancelled" and str(case.row["saga_id"]) not in case.run.cancelled:

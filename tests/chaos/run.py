@@ -206,7 +206,7 @@ def summary(system: System, disruptor: Disruptor, run: Run, plan: Plan) -> Outco
     run.killed |= {pid for process in system.processes.started for pid in _died(process.log())}
     cases = collect(system, run, plan.sagas)
     outcome = Outcome(plan.seed, done=disruptor.done, restarts=system.restarts)
-    outcome.states.update(case.state for case in cases)
+    outcome.states.update(case.state for case in cases if not case.is_child)
     outcome.effects.update(row.kind for case in cases for row in case.log)
     outcome.events.update(event["event_type"] for case in cases for event in case.events)
     outcome.violations = judge(cases, run)

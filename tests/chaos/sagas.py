@@ -8,7 +8,7 @@ import importlib
 import os
 from typing import Any
 
-from sagas import SagaContext
+from sagas import Saga, SagaContext
 from tests.harness import scenario as scenarios
 from tests.harness.effects import record
 from tests.harness.scenario import (
@@ -21,7 +21,9 @@ from tests.harness.scenario import (
 )
 
 __all__ = [
+    "chaos_family",
     "chaos_hasty",
+    "chaos_kid",
     "chaos_prepared",
     "scenario",
     "scenario_blind",
@@ -58,6 +60,22 @@ def _build_prepared() -> Any:
 chaos_prepared = _build_prepared()
 chaos_hasty = scenarios.build("chaos_hasty", three={"pivot": True, "undo": False}, four={"undo": False})
 chaos_hasty.timeout = 2.5  # seconds: its deadline strikes anywhere
+
+
+def _build_family() -> Saga:
+    """Four steps, the second of which is a saga."""
+    family = Saga("chaos_family")
+    for name in scenarios.STEPS:
+        if name == "two":
+            family.child(name, "chaos_kid", payload=lambda ctx: ctx.payload["kid"])
+        else:
+            step = family.step(name=name, retry=scenarios.PATIENCE, timeout=20)(scenarios.execute)
+            step.compensation(retry=scenarios.PATIENCE)(scenarios.undo)
+    return family
+
+
+chaos_kid = scenarios.build("chaos_kid")
+chaos_family = _build_family()
 
 for name in filter(None, os.environ.get("CHAOS_PATCH", "").split(",")):
     importlib.import_module(name)
