@@ -108,10 +108,18 @@ class WorkerLifecycleManager:
             done += self._see_to(worker_id, Reason.SILENT, dead)
         return done
 
-    def run_reconciliation(self, host: str | None = None) -> Reconciliation:
-        """The silent ones, and on this host what the rows and the provider do not agree about."""
+    def run_reconciliation(self) -> Reconciliation:
+        """The silent ones, and on this host what the rows and the provider do not agree about.
+
+        For whoever reads the control queue: only that makes silence mean something.
+        """
         done = self.check_heartbeats()
-        kind, host = self._here[0], host or self._here[1]
+        done += self.look_at_host(self._here[1])
+        return done
+
+    def look_at_host(self, host: str) -> Reconciliation:
+        """Ghosts, which are up as their rows have it and do not exist, and zombies, the reverse. To be called there."""
+        done, kind = Reconciliation(), self._here[0]
         with self._records() as records:
             up = list(records.sweeps.up(kind, host))
         exists = {handle.worker_id: handle for handle in self._provider().find_workers()}

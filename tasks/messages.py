@@ -16,6 +16,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sagas import StorageUnavailable
+from sagas.jobs.ports import ProviderError
 from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import JobCommand, JobId
 from tasks import due, provider_host, reports
@@ -93,9 +94,9 @@ def _register_requests(platform: Platform, task: Callable[..., Any]) -> None:
             provider_host.ask_hosts(platform)
 
     @task("workers.reconcile")
-    def reconcile_workers(host: str | None = None) -> None:
+    def reconcile_workers(host: str) -> None:
         with next_tick_does_it("workers.reconcile"):
-            platform.lifecycle.run_reconciliation(host)
+            platform.lifecycle.look_at_host(host)
 
     @task("jobs.reconcile")
     def reconcile_jobs() -> None:
@@ -113,7 +114,7 @@ def next_tick_does_it(name: str) -> Iterator[None]:
     """Beat's messages are not retried: while PostgreSQL is away their retries would pile up, and each does the same."""
     try:
         yield
-    except TROUBLE as error:
+    except (*TROUBLE, ProviderError) as error:
         logger.warning("%s: left to the next tick: %s", name, str(error).splitlines()[0])
 
 

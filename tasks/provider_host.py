@@ -57,7 +57,7 @@ def _announce(platform: Platform, hosts: list[str]) -> None:
 def _try(platform: Platform, host: str) -> bool:
     try:
         provider_id = register_host(platform, host)
-        found = platform.lifecycle.run_reconciliation(host)
+        found = platform.lifecycle.look_at_host(host)
     except (SQLAlchemyError, HodeiError) as error:
         logger.warning("provider host %s cannot be made known, trying again: %s", host, str(error).splitlines()[0])
         return False

@@ -3,9 +3,9 @@
 import pytest
 
 from sagas import SagaId, SagaState
-from sagas.jobs.ports import WorkerProvider
+from sagas.jobs.ports import ProviderUnavailable, WorkerProvider
 from sagas.jobs.types import WorkerId
-from tasks import reports
+from tasks import provider_host, reports
 from tasks.lifecycle import WorkerLifecycleManager
 from tasks.worker_settings import WorkerSettings
 from tests.platform.conftest import SPEC
@@ -196,3 +196,24 @@ def test_a_worker_that_is_being_made_is_its_sagas(lifecycle, platform, rows, que
     assert lifecycle.cleanup_workers().terminations == []
     query("UPDATE saga_instances SET state = 'CANCELLED', wake_at = NULL, completed_at = saga_now()")
     assert len(lifecycle.cleanup_workers().terminations) == 1
+
+
+def test_hosts_that_do_not_listen_are_not_asked_again_and_again(platform, rows) -> None:
+    """P13: ticks do not pile up."""
+    rows.provider(host="far.away")
+    for _ in range(10):
+        provider_host.ask_hosts(platform)
+    assert 1 <= platform.backlog("provider.far.away") <= provider_host.MOST_ASKED + 1
+
+
+@pytest.mark.parametrize("name", ["workers.check_heartbeats", "workers.reconcile"])
+def test_a_provider_that_does_not_answer_is_left_to_the_next_tick(platform, provider, caplog, name, monkeypatch):
+    """What is seen of nothing says nothing: no worker is given up by it."""
+
+    def away() -> None:
+        raise ProviderUnavailable("the engine does not answer")
+
+    monkeypatch.setattr(provider, "find_workers", away)
+    kwargs = {"host": "here"} if name == "workers.reconcile" else {}
+    assert platform.app.tasks[name].apply(kwargs=kwargs).state == "SUCCESS"
+    assert ("left to the next tick" in caplog.text) == bool(kwargs)
