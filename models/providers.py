@@ -10,6 +10,7 @@ from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from models.health import is_healthy
 from models.matching import Room, provider_meets
 from models.saga import SagaRecord
 from models.tables import Job, Provider, Worker
@@ -104,7 +105,8 @@ class Providers:
         worker `without`) nor a saga under way is going to take.
         """
         # In one order, for whoever locks several of them.
-        able = select(Provider).where(Provider.enabled, *provider_meets(asked)).order_by(Provider.provider_id)
+        now = select(Provider).where(Provider.enabled, is_healthy())
+        able = now.where(*provider_meets(asked)).order_by(Provider.provider_id)
         promised = self._promised()
         rooms = [
             (Room.of(one, [*self._given(one.provider_id, without), *promised.get(one.provider_id, [])]), one)

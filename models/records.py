@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from models.due import DueJobs
 from models.events import RecordsEvents
+from models.health import ProviderHealth
 from models.jobs import Jobs
 from models.providers import Providers
 from models.recovery import Recoveries
@@ -56,6 +57,11 @@ class Records:
     def sweeps(self) -> Sweeps:
         """Workers that somebody must see to."""
         return Sweeps(self.session)
+
+    @property
+    def health(self) -> ProviderHealth:
+        """What is said about providers."""
+        return ProviderHealth(self.session, self.events)
 
     @property
     def sagas(self) -> Sagas:

@@ -75,6 +75,11 @@ class Provider(Base):
     memory: Mapped[int | None] = mapped_column(
         BigInteger, comment="bytes of all its workers together; null is no limit"
     )
+    last_seen_at: Mapped[datetime | None] = mapped_column(comment="when its host last said something about it")
+    healthy_until: Mapped[datetime | None] = mapped_column(
+        comment="until then it makes workers; null: nobody has said yet"
+    )
+    trouble: Mapped[str | None] = mapped_column(comment="why it makes no workers, in its host's words")
     created_at: Mapped[datetime] = mapped_column(default=func.saga_now())
 
 

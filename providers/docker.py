@@ -96,6 +96,13 @@ class DockerProvider:
             container = self._find(engine, worker_id)
             return container is not None and container.status in RUNS
 
+    def check(self) -> None:
+        """Whether the engine answers, and has the image and the network. Raises ProviderError."""
+        with self._engine("no worker can be made") as engine:
+            engine.images.get(self._image)
+            if self._network is not None:
+                engine.networks.get(self._network)
+
     @contextlib.contextmanager
     def _engine(self, trouble: str, away: type[ProviderError] = ProviderUnavailable) -> Iterator[docker.DockerClient]:
         """The engine, asked anew each time: a connection that is kept would be inherited by forked children.

@@ -98,6 +98,14 @@ class ProcessProvider:
         """True while the worker's agent runs."""
         return self._find_agent(worker_id) is not None
 
+    def check(self) -> None:
+        """Whether the agents' directory can be written to. Raises ProviderError."""
+        try:
+            self._agents.mkdir(parents=True, exist_ok=True)
+            (self._agents / ".check").touch()
+        except OSError as error:
+            raise ProviderError(f"no worker can be made in {self._agents}: {error.strerror}") from error
+
     def _directory(self, worker_id: WorkerId) -> Path:
         return self._agents / str(worker_id)
 

@@ -50,3 +50,6 @@ class RecordingProvider:
     def is_alive(self, worker_id: WorkerId) -> bool:
         """True from create to destroy."""
         return worker_id in self._workers
+
+    def check(self) -> None:
+        """It always can."""

@@ -16,6 +16,7 @@ from sagas import HodeiError
 from sagas.jobs.requirements import Resources
 from sagas.jobs.types import ProviderId
 from sagas.runtime.install import named_queue
+from tasks.provider_health import watch
 
 if TYPE_CHECKING:
     from tasks.platform import Platform
@@ -47,20 +48,23 @@ def _is_ours(queue: Any) -> bool:
 
 
 def _announce(platform: Platform, hosts: list[str]) -> None:
+    known: dict[str, ProviderId] = {}
     for host in hosts:
-        while not _try(platform, host):
+        while (provider_id := _try(platform, host)) is None:
             threading.Event().wait(TRY_AGAIN)
+        known[host] = provider_id
     # The main process keeps no connection that a child forked later would inherit.
     platform.engine.sql.dispose()
+    watch(platform, known)
 
 
-def _try(platform: Platform, host: str) -> bool:
+def _try(platform: Platform, host: str) -> ProviderId | None:
     try:
         provider_id = register_host(platform, host)
         found = platform.lifecycle.look_at_host(host)
     except (SQLAlchemyError, HodeiError) as error:
         logger.warning("provider host %s cannot be made known, trying again: %s", host, str(error).splitlines()[0])
-        return False
+        return None
     logger.info(
         "provider host %s is %s; of its workers %d are given up, and the jobs of %d go to others",
         host,
@@ -68,7 +72,7 @@ def _try(platform: Platform, host: str) -> bool:
         len(found.terminations),
         len(found.recoveries),
     )
-    return True
+    return provider_id
 
 
 def register_host(platform: Platform, host: str) -> ProviderId:

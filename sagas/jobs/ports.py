@@ -54,6 +54,9 @@ class WorkerProvider(Protocol):
     def is_alive(self, worker_id: WorkerId) -> bool:
         """True while the worker's agent runs."""
 
+    def check(self) -> None:
+        """Return if a worker could be made now, as far as one can see. Raises ProviderError, which says why not."""
+
 
 class CommandSender(Protocol):
     """Messages to a worker, kept for it by the broker until it listens (L4). Raises OSError when not delivered."""

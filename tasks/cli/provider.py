@@ -14,7 +14,10 @@ from sagas.jobs.types import ProviderId
 from tasks.cli.access import as_dict, records, show_json
 from tasks.cli.submission import pairs, refuse
 
-FIELDS = ("provider_id", "kind", "host", "enabled", "capacity", "cpu", "memory", "labels", "created_at")
+FIELDS = (
+    *("provider_id", "kind", "host", "enabled", "capacity", "cpu", "memory", "labels", "created_at"),
+    "last_seen_at",
+)
 
 
 @click.group()
@@ -29,8 +32,10 @@ def list_providers(as_json: bool) -> None:
     with records() as opened:
         found = opened.providers.list()
         left = {one.provider_id: opened.providers.slots_left(one) for one in found}
+        troubles = opened.health.troubles()
     if as_json:
-        show_json([{**as_dict(one, *FIELDS), "slots_left": left[one.provider_id]} for one in found])
+        more = {id_: {"slots_left": slots, "trouble": troubles.get(id_)} for id_, slots in left.items()}
+        show_json([{**as_dict(one, *FIELDS), **more[one.provider_id]} for one in found])
         return
     rows = [
         (
@@ -42,10 +47,11 @@ def list_providers(as_json: bool) -> None:
             "-" if one.cpu is None else f"{one.cpu:g}",
             "-" if one.memory is None else show_bytes(one.memory),
             ", ".join(f"{name}={value}" for name, value in sorted(one.labels.items())) or "-",
+            troubles.get(one.provider_id, "-"),
         )
         for one in found
     ]
-    show_table(("PROVIDER", "KIND", "HOST", "ENABLED", "SLOTS LEFT", "CPU", "MEMORY", "LABELS"), rows)
+    show_table(("PROVIDER", "KIND", "HOST", "ENABLED", "SLOTS LEFT", "CPU", "MEMORY", "LABELS", "TROUBLE"), rows)
 
 
 @provider.command("set")

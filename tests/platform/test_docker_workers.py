@@ -7,10 +7,11 @@ import pytest
 
 from providers.docker import DockerProvider
 from sagas import SagaState
-from sagas.jobs.types import WorkerId, WorkerSpec
+from sagas.jobs.types import JobCommand, WorkerId, WorkerSpec
+from tasks.messages import submit_job
 from tests.harness.docker_engine import Containers, needs_engine
-from tests.harness.wait import wait_for
-from tests.platform.world import LONG
+from tests.harness.wait import never, wait_for
+from tests.platform.world import LONG, finished
 from tests.providers.docker_fixtures import containers, docker_engine, image  # noqa: F401
 
 needs_engine()
@@ -115,6 +116,24 @@ def test_an_engine_that_comes_back_in_time_costs_no_attempt(
     attempt = "SELECT attempt FROM saga_steps WHERE saga_id = %s AND step_name = 'CreateInfrastructure'"
     assert query.value(attempt, str(started.saga_id)) == 1
     assert len(containers.of_home(home)) == 1
+
+
+def test_while_the_engine_is_away_no_worker_is_asked_for(
+    system,
+    query,
+    platform,
+    engine_socket: Path,
+) -> None:
+    """The host says so with its next beat; the job waits, and gets its worker when the engine is back."""
+    provider_id(query)
+    engine_socket.unlink()
+    trouble = "SELECT trouble FROM providers"
+    assert "no worker can be made" in wait_for(lambda: query.value(trouble), LONG)
+    job_id = submit_job(platform, JobCommand(("true",)))
+    never(lambda: query("SELECT * FROM saga_instances"), during=3)
+    engine_socket.symlink_to("/var/run/docker.sock")
+    assert finished(query, job_id)["state"] == "SUCCEEDED"
+    assert query.value(trouble) is None
 
 
 @pytest.mark.parametrize(("network", "why"), [("none", "not registered yet"), ("no-such-network", "cannot be started")])

@@ -207,7 +207,7 @@ def test_an_engine_that_is_away_is_infrastructure_trouble(
     provider = make_docker()
     monkeypatch.setenv("DOCKER_HOST", host)
     verbs = [lambda: provider.create_worker(worker_id, SPEC, "token"), lambda: provider.is_alive(worker_id)]
-    for verb in (*verbs, provider.find_workers):
+    for verb in (*verbs, provider.find_workers, provider.check):
         with pytest.raises(ProviderUnavailable) as waits:
             verb()
         assert isinstance(waits.value, NotReady) and waits.value.retry_in > 0
@@ -303,6 +303,15 @@ def test_a_provider_is_used_on_both_sides_of_a_fork(provider: DockerProvider, wo
     with multiprocessing.get_context("fork").Pool(2) as pool:
         assert pool.map(provider.is_alive, [worker_id] * 20) == [True] * 20
     assert provider.is_alive(worker_id)
+
+
+def test_it_says_what_is_missing_before_a_worker_is_asked_for(make_docker: MakeProvider) -> None:
+    """Image and network are looked for; an engine that is away is in the test of that."""
+    make_docker().check()
+    make_docker(network=None).check()
+    for wrong in ({"image": "no-such-image:1"}, {"network": "no-such-network"}):
+        with pytest.raises(ProviderError, match=f"^no worker can be made: .*{next(iter(wrong.values()))}"):
+            make_docker(**wrong).check()
 
 
 STUBBORN = """trap '' TERM
