@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from psycopg2 import DatabaseError
 
 from sagas import CancelSaga, NotReady, PermanentError, RetryPolicy, Saga, SagaContext, SagaId, SagaNotFound, SagaState
 from sagas.results import DomainEvent
@@ -203,3 +204,18 @@ def test_an_event_in_the_caller_s_transaction(orchestrator: Orchestrator, engine
     with engine.sql.begin() as connection:
         orchestrator.record_step_event(event, session=connection)
     assert len(engine.repository.events_of("worker:1")) == 1
+
+
+def test_an_event_that_cannot_be_written_is_an_error(orchestrator: Orchestrator, engine: Engine) -> None:
+    """US-5.1: record_step_event_should_handle_failures_gracefully: told to the caller, and it passes."""
+    event = DomainEvent("WorkerHeartbeatMissed", "worker:1", {"job_id": "7"})
+    with engine.sql.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE saga_events RENAME TO saga_events_away")
+    with pytest.raises(DatabaseError, match="saga_events"):
+        orchestrator.record_step_event(event)
+    with engine.sql.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE saga_events_away RENAME TO saga_events")
+
+    orchestrator.record_step_event(event)
+    (recorded,) = engine.repository.events_of("worker:1")
+    assert (recorded.event_type, recorded.payload) == ("WorkerHeartbeatMissed", {"job_id": "7"})

@@ -1,0 +1,53 @@
+"""docs/seed.md answers every line of the document that was asked for, and each test that it names exists."""
+
+import ast
+import re
+
+import pytest
+
+from tests.harness.processes import ROOT
+
+PAGE = (ROOT / "docs" / "seed.md").read_text()
+IN_PROGRESS = "(in progress)"
+STORIES = {
+    "US-1.1": (5, 7),
+    "US-1.2": (5, 3),
+    "US-1.3": (5, 4),
+    "US-2.1": (4, 5),
+    "US-2.2": (4, 4),
+    "US-2.3": (4, 3),
+    "US-3.1": (3, 4),
+    "US-3.2": (4, 5),
+    "US-4.1": (3, 5),
+    "US-4.2": (4, 3),
+    "US-5.1": (3, 3),
+    "US-5.2": (4, 5),
+    "US-5.3": (4, 3),
+}
+"""How many criteria and how many snippets the document has for each."""
+
+
+def lines(story: str) -> list[tuple[str, str]]:
+    """The rows of a story's table: (its line of the document, our answer)."""
+    section = PAGE.split(f"## {story} ", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"^\| (.+?) \| (.+) \|$", section, re.MULTILINE)[1:]
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_every_line_is_there(story: str) -> None:
+    criteria, snippets = STORIES[story]
+    numbers = [int(found[1]) for line, _ in lines(story) if (found := re.match(r"(\d) ", line))]
+    assert numbers == list(range(1, criteria + 1))
+    named = [name for line, _ in lines(story) if line.startswith("`") for name in re.findall(r"`(\w+)`", line)]
+    assert len(set(named)) == len(named) == snippets
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_its_tests_exist(story: str) -> None:
+    for line, answer in lines(story):
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", answer)
+        assert answer.count("`tests/") == len(named), f"{line}: not `path::test`"
+        assert named or IN_PROGRESS in answer or answer.endswith("."), f"{line}: neither a test nor a reading"
+        for file, name in named:
+            functions = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if hasattr(node, "name")}
+            assert name in functions, f"{file} has no {name}"
