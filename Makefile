@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check chaos chaos-proof lint format clean
+.PHONY: help setup demo test coverage check chaos chaos-proof lint format clean
 
 BIN := .venv/bin
 READY := .venv/.hodei-ready
@@ -24,6 +24,11 @@ demo: $(READY) ## start the embedded system, run jobs and sagas on it, print a s
 
 test: $(READY) ## run the tests on embedded servers, JOBS at a time (PYTEST_ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+coverage: $(READY) ## run the tests and measure every process; prints the table and what is left out, fails below 90 %
+	@rm -rf build/coverage
+	@tests=0; $(BIN)/coverage run -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS) || tests=$$?; \
+	$(BIN)/python -m tests.harness.coverage_report && exit $$tests
 
 check: $(READY) ## format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .

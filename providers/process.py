@@ -27,7 +27,8 @@ from sagas.jobs.types import WorkerId, WorkerSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER, AGENT_HOME, ASSIGNMENT = "HODEI_WORKER_ID", "HODEI_AGENT_HOME", "HODEI_ASSIGNMENT_ID"
-HANDED_ON = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV")
+HANDED_ON = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
+"""What agents find of their maker's environment besides HODEI_*; the last: they are measured where their maker is."""
 LOCKS = 256  # files, so that they need not be removed
 
 
