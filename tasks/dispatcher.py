@@ -62,7 +62,7 @@ class JobDispatcher:
                 seen.append(job.job_id)
                 asked = Requirements.from_json(job.requirements)
                 worker = records.workers.claim_ready(self._silent_for, asked)
-                provider = None if worker else self._provider_for(records, asked)
+                provider = None if worker else self._room_for(records, asked)
                 if worker is not None:
                     started: SagaId | None = self._execute(records, job, worker)
                 elif provider is not None:
@@ -94,7 +94,7 @@ class JobDispatcher:
     def handle_no_available_workers(self, job_id: JobId) -> SagaId | None:
         """Have a worker made for a job that waits. However often it is called, one saga at a time does it (L7, L17).
 
-        None if the job does not wait, or no provider has room for such a worker.
+        None if the job does not wait, such a worker is idle, or no provider has room for one.
         """
         with self._records() as records:
             job = records.jobs.lock_pending(job_id)
@@ -107,10 +107,6 @@ class JobDispatcher:
         if started is not None:
             self._publish(started)
         return SagaId(saga_id) if saga_id else None
-
-    def _provider_for(self, records: Records, asked: Requirements) -> Provider | None:
-        """Where a worker may be made; nowhere while one is idle that we could not lock (L9): the next round gets it."""
-        return None if records.workers.any_ready(self._silent_for, asked) else self._room_for(records, asked)
 
     def _room_for(self, records: Records, asked: Requirements) -> Provider | None:
         """Where such a worker may be made now. If that is nowhere and never, the jobs that ask for it say so."""
@@ -136,8 +132,11 @@ class JobDispatcher:
         return saga_id
 
     def _provision(self, records: Records, job: Job, provider: Provider, asked: Requirements) -> SagaId | None:
-        """Start the saga that makes such a worker, unless one is under way, or its next round is not due."""
+        """Start the saga that makes such a worker, unless one is under way or idle, or its next round is not due."""
         if records.jobs.awaits_worker(job):
+            return None
+        # Looked at after its saga: the worker may have come up meanwhile, or be one that we could not lock (L9).
+        if records.workers.any_ready(self._silent_for, asked):
             return None
         started = self._orchestrator.start_provisioning_saga(
             self._default_spec().meeting(asked),

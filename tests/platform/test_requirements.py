@@ -2,6 +2,7 @@
 
 import pytest
 
+from models import Providers
 from sagas import SagaState, SagaType
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.requirements import Requirements, Resources
@@ -133,6 +134,27 @@ def test_the_provider_that_can_make_it_makes_it_as_the_job_asks_and_the_job_gets
     assert made is not None and (dict(made.labels), made.resources) == (dict(asked.labels), asked.resources)
     assert len(platform.dispatcher.dispatch_once().executions) == 1
     assert list(dispatched(query)) == [str(job_id)]
+
+
+def test_a_worker_that_comes_up_while_the_dispatcher_looks_is_not_doubled(make_platform, rows, query, monkeypatch):
+    """L9, L17: no READY worker a moment ago, its saga COMPLETED a moment later: that is no reason for another one."""
+    agents = FastAgents(lambda worker_id, token: _register(rows, worker_id, token))
+    platform = make_platform(ports={WorkerProvider: agents})
+    rows.provider(capacity=9)
+    rows.job()
+    (saga_id,) = platform.dispatcher.dispatch_once().provisionings
+    with_room = Providers.with_room
+
+    def meanwhile(*words, **options):
+        assert platform.engine.orchestrator.drive(saga_id).outcome is SagaState.COMPLETED
+        return with_room(*words, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Providers, "with_room", meanwhile)
+        done = platform.dispatcher.dispatch_once()
+    assert (done.executions, done.provisionings) == ([], [])
+    assert len(platform.dispatcher.dispatch_once().executions) == 1
+    assert query.value("SELECT count(*) FROM workers") == 1
 
 
 def _register(rows, worker_id: WorkerId, token: str) -> None:
