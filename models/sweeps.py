@@ -13,6 +13,7 @@ from models.events import after, saga_now
 from models.saga import SagaRecord, open_sagas
 from models.tables import Hearing, Provider, Worker
 from sagas import SagaType
+from sagas.jobs.termination import TERMINATION
 from sagas.jobs.types import WorkerState
 from sagas.types import TERMINAL
 
@@ -82,6 +83,15 @@ class Sweeps:
         mine = row.where(Worker.worker_id == worker_id, unowned()).with_for_update(of=Worker)
         found = self._session.execute(mine, execution_options={"populate_existing": True}).one_or_none()
         return (found[0], found[1]) if found else None
+
+    def is_being_terminated(self, worker_id: uuid.UUID) -> bool:
+        """Whether a saga that goes on ends this worker, which may have no row."""
+        ends = select(SagaRecord.saga_id).where(
+            SagaRecord.saga_type == TERMINATION,
+            SagaRecord.state.not_in(TERMINAL),
+            SagaRecord.context["payload"]["worker_id"].astext == str(worker_id),
+        )
+        return self._session.scalar(ends.limit(1)) is not None
 
     def is_silent(self, worker_id: uuid.UUID, dead: float) -> bool:
         """Whether nothing was heard of it for so long."""

@@ -76,7 +76,7 @@ def make_app(
         },
         "workers.check_heartbeats": {
             "task": "workers.check_heartbeats",
-            "schedule": platform.settings.worker_beat,
+            "schedule": platform.look_every,
             "options": {"queue": "control", "expires": 10},
         },
     }

@@ -45,7 +45,8 @@ class Reconciliation:
 class WorkerLifecycleManager:
     """Delegates to sagas: no undo is written here. `here` is the kind and host of this process's provider.
 
-    A worker that was silent for `silent_for` seconds is lost; `has_backlog` says whether heartbeats wait unread.
+    A worker that was silent for `silent_for` seconds is lost; `has_backlog` says whether heartbeats wait unread. If
+    nobody looked for more than `gap` seconds (half of it), we cannot have heard.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class WorkerLifecycleManager:
         provider: Callable[[], WorkerProvider],
         *,
         silent_for: float,
+        gap: float | None = None,
         settings: WorkerSettings,
         here: tuple[str, str],
         has_backlog: Callable[[], bool] = lambda: False,
@@ -67,6 +69,7 @@ class WorkerLifecycleManager:
         self._orchestrator = orchestrator
         self._provider = provider
         self._silent_for = silent_for
+        self._gap = silent_for / 2 if gap is None else gap
         self._settings = settings
         self._here = here
         self._has_backlog = has_backlog
@@ -102,7 +105,7 @@ class WorkerLifecycleManager:
         if self._has_backlog():
             return done
         with self._records() as records:
-            heard_for = records.sweeps.listen(HEARTBEATS, gap=dead / 2)
+            heard_for = records.sweeps.listen(HEARTBEATS, self._gap)
             silent = records.sweeps.silent(dead) if heard_for >= dead else []
         for worker_id in silent:
             done += self._see_to(worker_id, Reason.SILENT, dead)
@@ -224,7 +227,7 @@ class WorkerLifecycleManager:
             found = records.sweeps.lock(worker_id)
             if found is not None and found[0].state == WorkerState.TERMINATED:
                 return Reconciliation(terminations=self._terminate(records, found[0], host, Reason.ZOMBIE))
-            if records.workers.find(worker_id) is not None:
+            if records.workers.find(worker_id) is not None or records.sweeps.is_being_terminated(worker_id):
                 return Reconciliation()
             key = f"zombie:{worker_id}:{reference}"
             saga_id = self._orchestrator.start_termination_saga(

@@ -78,10 +78,16 @@ class Platform:
             self.orchestrator,
             self.provider,
             silent_for=self.settings.worker_dead,
+            gap=max(self.settings.worker_dead / 2, 2 * self.look_every),
             settings=self.worker_settings,
             here=(self.provider_settings.kind, socket.gethostname()),
             has_backlog=lambda: self.backlog("control") > MOST_UNREAD,
         )
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks at the workers' heartbeats; a quick beat must not fill the control queue."""
+        return max(self.settings.worker_beat, 1.0)
 
     def backlog(self, queue: str) -> float:
         """Messages that wait in a queue; infinite while the broker does not say."""

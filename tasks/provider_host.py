@@ -93,7 +93,7 @@ def ask_hosts(platform: Platform) -> None:
                 "workers.reconcile",
                 kwargs={"host": host},
                 queue=PREFIX + host,
-                expires=2 * platform.settings.worker_beat,
+                expires=10,
                 ignore_result=True,
                 retry=False,
             )

@@ -1,7 +1,5 @@
 """Workers that are killed or stopped in the midst of a job: real agents, Celery workers and beat."""
 
-import time
-
 import psutil
 import pytest
 
@@ -13,14 +11,14 @@ from tests.platform.world import LONG, agents, finished
 
 pytestmark = pytest.mark.slow
 
-DEAD = {"HODEI_WORKER_DEAD": "4"}
+DEAD = {"HODEI_WORKER_DEAD": "8"}
 ONCE = "if test -e {0}; then echo again >> {0}; exit 0; fi; echo first >> {0}; exec sleep {1}"
 """A job that takes long the first time only."""
 
 
 @pytest.fixture
 def fast(platform, start_worker, start_beat):
-    """A system that takes a worker for lost after 4 s."""
+    """A system that takes a worker for lost after 8 s."""
     worker = start_worker("tasks", concurrency=3, env=DEAD)
     start_beat("tasks", env=DEAD)
     return worker
@@ -51,16 +49,17 @@ def states(query) -> dict[str, str]:
     return {row["worker_id"]: row["state"] for row in query("SELECT worker_id, state FROM workers")}
 
 
-def test_a_killed_workers_job_finishes_on_another_one(system, platform, query, tmp_path) -> None:
+def test_a_killed_workers_job_finishes_on_another_one(platform, start_worker, start_beat, query, tmp_path) -> None:
     """L13, L31, L36: kill -9 of a busy agent. Proven dead on its own host, so that nobody waits for its silence."""
+    never = {"HODEI_WORKER_DEAD": "600"}
+    start_worker("tasks", concurrency=3, env=never)
+    start_beat("tasks", env=never)
     mark = tmp_path / "mark"
     job_id = submit_job(platform, JobCommand(("sh", "-c", ONCE.format(mark, 300))))
     old = running(query, job_id)
     wait_for(mark.exists)
-    begun = time.monotonic()
     agent_of(query, old["worker_id"]).kill()
-    row = finished(query, job_id)
-    assert time.monotonic() - begun < 15, "far below HODEI_WORKER_DEAD, 20 s"
+    row = finished(query, job_id, 2 * LONG)
     assert (row["state"], row["attempts"]) == ("SUCCEEDED", 2)
     assert mark.read_text() == "first\nagain\n"
     wait_for(lambda: states(query)[old["worker_id"]] == "TERMINATED", LONG)
@@ -107,7 +106,7 @@ def test_a_stopped_worker_that_comes_back_too_late_is_refused(fast, platform, qu
     old = running(query, job_id)
     agent = agent_of(query, old["worker_id"])
     agent.suspend()
-    row = finished(query, job_id)
+    row = finished(query, job_id, 2 * LONG)
     assert (row["state"], row["attempts"]) == ("SUCCEEDED", 2)
     told = {"worker_id": old["worker_id"], "assignment_id": old["assignment_id"], "job_id": str(job_id)}
     late = {**told, "outcome": "failed", "exit_code": 1, "error": "late", "log_lines": 0}
