@@ -1,4 +1,4 @@
-"""`hodei demo`: a system of its own, some jobs, two sagas, a summary; nothing is left running."""
+"""`hodei demo`: a system of its own, some jobs, two sagas, a killed worker, a summary; nothing is left running."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from sagas.cli.system import Home
 from sagas.cli.up import Options, start_system
 from sagas.jobs.types import JobCommand, JobId
 from tasks.cli.access import platform, records
+from tasks.cli.demo_recovery import SETTINGS, show_recovery
 from tasks.cli.summary import summary
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def own_system(console: Console, interrupts: Interrupts) -> Iterator[None]:
     for name in ("HODEI_DATABASE_URL", "HODEI_BROKER_URL", "HODEI_DB_SCHEMA"):
         os.environ.pop(name, None)
     os.environ["HODEI_HOME"] = str(directory)
+    os.environ.update(SETTINGS)
     home = Home.from_environment()
     try:
         home.make()
@@ -95,8 +97,9 @@ def show(console: Console, system: Platform, check: Callable[[], None]) -> bool:
     codes = [row.exit_code for row in rows]
     endings = [result.outcome for result in results]
     tell_undo(console, system, orders[-1].saga_id, results[-1])
+    recovered = show_recovery(console, system, Path(os.environ["HODEI_HOME"]), check)
     console.print(summary(system, rows))
-    right = codes == [code for _, code in JOBS] and endings == [ending for _, ending in ORDERS]
+    right = recovered and codes == [code for _, code in JOBS] and endings == [ending for _, ending in ORDERS]
     if not right:
         console.print(f"[red]not what was expected[/red]: exit codes {codes}, orders {[str(one) for one in endings]}")
     return right

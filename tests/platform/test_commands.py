@@ -134,6 +134,7 @@ def test_demo_shows_jobs_and_an_undone_saga_and_leaves_nothing(processes) -> Non
     demo = processes.start("demo", [*HODEI, "demo"], {"HODEI_DATABASE_URL": "", "HODEI_BROKER_URL": ""})
     assert demo.wait(100) == 0, demo.tail(100)
     told = demo.log()
+    assert "job SUCCEEDED on another worker" in told and "the old worker is TERMINATED" in told
     for text in ("COMPENSATED", "StepCompensated charge_card", "provisioning", "execution", "mean time"):
         assert text in told
     assert processes.strays() == [] and demo.session_pids() == []
