@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from sagas import SagaId, SagaState
+from sagas.errors import StepTimeLimit
 from sagas.jobs.ports import CommandSender, WorkerProvider
 from sagas.jobs.types import AssignmentId, JobCommand, JobId, WorkerId
 from sagas.runtime.process import claimant
@@ -318,3 +319,27 @@ def test_what_the_emit_methods_told_goes_through_record_step_event(case, monkeyp
     stored = case.query.value("SELECT count(*) FROM saga_events WHERE event_type = ANY(%s)", named)
     assert stored == len([one for one in told if one in named]) == 2
     assert not [name for name in dir(type(case.platform.lifecycle)) if name.startswith("emit")]
+
+
+def test_a_reassignment_whose_attempt_was_lost_is_not_a_second_one(case) -> None:
+    """L57: it was assigned and sent, and nobody recorded it: the same assignment again, one attempt of the job."""
+
+    def lose(*_: object) -> None:
+        case.sender.on_run = lambda *_: None
+        raise StepTimeLimit("lost")
+
+    case.sender.on_run = lose
+    assert case.drive(case.start()).outcome is SagaState.COMPLETED
+    assert len(case.sender.run) == 2 and len(set(case.sender.run)) == 1
+    assert case.job["attempts"] == 2
+    assert {row["state"] for row in case.others} == {"BUSY"}
+
+
+def test_a_termination_that_fails_does_not_undo_the_job(case) -> None:
+    """L14: destroy fails: the row of the old worker stays, the job goes on elsewhere."""
+    case.provider.fail_destroy = 3
+    assert case.drive(case.start()).outcome is SagaState.COMPLETED
+    assert case.state(case.old) == "TERMINATING"
+    assert case.finish(case.job["worker_id"], case.job["assignment_id"]) == "counted"
+    assert case.terminate() == ["COMPLETED"]
+    assert (case.state(case.old), case.provider.count("destroy_worker")) == ("TERMINATED", 4)
