@@ -7,6 +7,7 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 import celery
+import kombu.pools
 import psutil
 from celery import Celery
 from pytest_celery import CeleryTestBroker, CeleryTestSetup, CeleryTestWorker
@@ -120,6 +121,8 @@ class BrokerContainer:
     def restart(self, timeout: float = 10) -> None:
         self.server.stop()
         self.server.start()
+        # kombu's pools are the process's, by URL: the next test's app would be given a connection to the old server.
+        kombu.pools.reset()
 
     def teardown(self) -> None:
         self.server.start()  # the session's server outlives the test
