@@ -168,7 +168,7 @@ def test_the_dispatcher_leaves_a_job_alone_that_a_recovery_moves(case, rows) -> 
 
 
 @pytest.mark.parametrize("before", ["start", "mark", "provisioned", "sent"])
-def test_a_worker_that_comes_back_keeps_its_job(case, before) -> None:
+def test_a_worker_that_comes_back_keeps_its_job(case, before, inbox) -> None:
     """US-4.1 criterion 3: CANCELLED, nothing is terminated, the new worker is undone, the job is the old worker's."""
     saga_id = case.start()
     confirm = lambda worker_id, assignment_id: case.finish(worker_id, assignment_id, "cancelled")  # noqa: E731
@@ -193,8 +193,10 @@ def test_a_worker_that_comes_back_keeps_its_job(case, before) -> None:
     assert [one.worker_id for one in case.provider.find_workers()] == [case.old]
     job = case.job
     assert (job["worker_id"], job["assignment_id"], job["attempts"]) == (case.old, case.assignment, 1)
-    assert case.assignment not in case.sender.cancelled, "what the old worker runs is not stopped"
+    assert case.assignment not in case.sender.cancelled
     case.come_back()
+    told = [verb for verb, _ in inbox(case.old)]
+    assert "cancel_job" not in told and "shutdown" not in told, "what the old worker runs is not stopped"
     assert case.job["state"] == "RUNNING"
     assert case.finish(case.old, case.assignment) == "counted"
     assert (case.job["state"], case.state(case.old)) == ("SUCCEEDED", "READY")
@@ -343,3 +345,22 @@ def test_a_termination_that_fails_does_not_undo_the_job(case) -> None:
     assert case.finish(case.job["worker_id"], case.job["assignment_id"]) == "counted"
     assert case.terminate() == ["COMPLETED"]
     assert (case.state(case.old), case.provider.count("destroy_worker")) == ("TERMINATED", 4)
+
+
+def test_nobody_else_uses_the_new_worker_while_it_may_be_undone(case, rows) -> None:
+    """L32: READY before the job is assigned to it, and again when that has ended: another job does not get it."""
+    saga_id, engine = case.start(), case.platform.engine
+    for step in ("DetectHeartbeatTimeout", "MarkJobForReassignment", "ProvisionNewWorker"):
+        engine.runner.run(saga_id, step, undo=False, by=claimant())
+    (child,) = case.query("SELECT saga_id FROM saga_instances WHERE saga_type = 'provisioning'")
+    case.drive(SagaId(child["saga_id"]))
+    engine.store.hint(saga_id)
+    rows.job()
+    assert [row["state"] for row in case.others] == ["READY"]
+    assert case.platform.dispatcher.dispatch_once().executions == []
+    engine.runner.run(saga_id, "ReassignJob", undo=False, by=claimant())
+    assert case.finish(case.job["worker_id"], case.job["assignment_id"]) == "counted"
+    assert [row["state"] for row in case.others] == ["READY"]
+    assert case.platform.dispatcher.dispatch_once().executions == []
+    assert case.drive(saga_id).outcome is SagaState.COMPLETED
+    assert len(case.platform.dispatcher.dispatch_once().executions) == 1
