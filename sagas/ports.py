@@ -35,8 +35,12 @@ class SagaOrchestrator(Protocol):
         correlation_id: str | None = None,
         actor: str | None = None,
         session: Any = None,
+        shadow: bool = False,
     ) -> SagaId:
-        """Start a saga that Celery workers run; with `session` it commits with the caller's own rows."""
+        """Start a saga that Celery workers run; with `session` it commits with the caller's own rows.
+
+        A `shadow` saga runs without an effect outside: its steps get other ports.
+        """
         ...
 
     def record_step_event(self, event: DomainEvent, *, session: Any = None) -> None:

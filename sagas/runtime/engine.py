@@ -56,6 +56,8 @@ class Engine:
     settings: Settings
     registry: Registry = field(default_factory=Registry)
     ports: Mapping[type, Any] = field(default_factory=lambda: Ports({}))
+    shadow_ports: Mapping[type, Any] = field(default_factory=lambda: Ports({}))
+    """What a shadow saga's steps get in place of `ports`: adapters without an effect outside."""
     incarnation: UUID | None = None
     """Of this worker: minted when its main process starts, inherited by its pool. None in other processes."""
     subscribers: tuple[Subscriber, ...] = ()
@@ -75,7 +77,7 @@ class Engine:
 
     @cached_property
     def runner(self) -> Runner:
-        return Runner(self.store, self.registry, self.ports, self.settings)
+        return Runner(self.store, self.registry, self.ports, self.settings, self.shadow_ports)
 
     @cached_property
     def orchestrator(self) -> Orchestrator:

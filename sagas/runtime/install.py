@@ -39,13 +39,15 @@ def install(
     modules: Iterable[str] = (),
     sagas: Iterable[Saga] = (),
     ports: Mapping[type, Any] | None = None,
+    shadow_ports: Mapping[type, Any] | None = None,
     settings: Settings | None = None,
     **overrides: Any,
 ) -> Engine:
     """Register step tasks, queues and beat entries in `app`. Call it after the app's configuration is loaded.
 
     `modules` are import names in which `Saga` objects are looked for (besides HODEI_SAGA_MODULES), `ports` binds
-    Protocols to adapters or to functions that make them, and every setting of the design's section 11 is a keyword
+    Protocols to adapters or to functions that make them, `shadow_ports` those that shadow sagas get instead, and every
+    setting of the design's section 11 is a keyword
     (`database_url="postgresql://..."`, `step_timeout=60`). Raises ConfigurationError for what would break a promise.
     """
     known = settings or _settings(overrides)
@@ -53,7 +55,8 @@ def install(
     registry = Registry(sagas)
     loaded = [*known.saga_modules, *modules]
     registry.load_modules(loaded)
-    engine = Engine(app, known, registry, Ports(ports or {}), subscribers=find_subscribers(loaded, registry))
+    subscribers = find_subscribers(loaded, registry)
+    engine = Engine(app, known, registry, Ports(ports or {}), Ports(shadow_ports or {}), subscribers=subscribers)
     app.hodei_engine = engine
     register_engine_tasks(app, engine)
     register_step_tasks(app, engine, list(registry))

@@ -98,8 +98,12 @@ class Orchestrator:
         correlation_id: str | None = None,
         actor: str | None = None,
         session: Any = None,
+        shadow: bool = False,
     ) -> SagaId:
-        """Start a saga for the workers; with `session` in the caller's transaction (reconcile publishes it then)."""
+        """Start a saga for the workers; with `session` in the caller's transaction (reconcile publishes it then).
+
+        A `shadow` saga's steps get the engine's `shadow_ports`.
+        """
         request = StartRequest(
             saga_type=str(saga_type),
             payload=payload,
@@ -107,6 +111,7 @@ class Orchestrator:
             correlation_id=correlation_id,
             actor=actor,
             published=session is None,
+            shadow=shadow,
         )
         answer = self._start(request, session=session)
         if session is None:

@@ -46,13 +46,21 @@ class Report:
 
 
 class Runner:
-    """Runs attempts against one store. `ports` maps Protocols to adapters."""
+    """Runs attempts against one store. `ports` maps Protocols to adapters, `shadow_ports` those of shadow sagas."""
 
-    def __init__(self, store: Store, registry: Registry, ports: Mapping[type, Any], settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        ports: Mapping[type, Any],
+        settings: Settings,
+        shadow_ports: Mapping[type, Any] | None = None,
+    ) -> None:
         self._store = store
         self._registry = registry
         self._ports = ports
         self._settings = settings
+        self._shadow_ports = shadow_ports or {}
 
     def run(self, saga_id: SagaId, step_name: str, *, undo: bool, by: Claimant, ride: bool = False) -> Report:
         """One attempt. `ride`: the message at hand carries the successor, too. Raises StorageUnavailable."""
@@ -61,7 +69,8 @@ class Runner:
         if claim["verdict"] != "granted":
             log.info("saga %s step %s: claim refused, %s", saga_id, step_name, claim["verdict"])
             return Report(claim["verdict"])
-        attempt = _Attempt(self._store, self._registry, self._ports, self._settings, saga_id, step_name, attempt_id)
+        ports = self._shadow_ports if claim.get("shadow") else self._ports
+        attempt = _Attempt(self._store, self._registry, ports, self._settings, saga_id, step_name, attempt_id)
         outcome, answer = attempt.run(claim, ride)
         if answer["verdict"] not in ("committed", "recorded"):
             log.warning("saga %s step %s: attempt %s came late (%s)", saga_id, step_name, attempt_id, answer["verdict"])

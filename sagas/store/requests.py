@@ -10,6 +10,9 @@ from typing import Any
 from sagas.jsontext import to_json
 from sagas.types import SagaId
 
+SHADOW = "sagas.shadow"
+"""How `saga_start` is told, among the metadata, that a saga is a shadow."""
+
 
 @dataclass(frozen=True)
 class Claimant:
@@ -25,7 +28,10 @@ class Claimant:
 
 @dataclass(frozen=True)
 class StartRequest:
-    """What `start` needs. `published`: the caller publishes the first message after its commit."""
+    """What `start` needs. `published`: the caller publishes the first message after its commit.
+
+    `shadow`: its steps get the engine's `shadow_ports`, which have no effect outside.
+    """
 
     saga_type: str
     payload: Mapping[str, Any]
@@ -36,6 +42,7 @@ class StartRequest:
     metadata: Mapping[str, Any] | None = None
     version: int | None = None
     published: bool = False
+    shadow: bool = False
 
     def parameters(self) -> tuple[Any, ...]:
         return (
@@ -45,7 +52,7 @@ class StartRequest:
             self.correlation_id,
             self.actor,
             str(self.saga_id or SagaId.new()),
-            to_json(dict(self.metadata or {})),
+            to_json({**(self.metadata or {}), **({SHADOW: True} if self.shadow else {})}),
             self.version,
             self.published,
         )

@@ -20,6 +20,7 @@ class Started:
     payload: Mapping[str, Any]
     idempotency_key: str | None
     executed: bool
+    shadow: bool = False
 
 
 @dataclass
@@ -52,8 +53,9 @@ class RecordingOrchestrator:
         correlation_id: str | None = None,
         actor: str | None = None,
         session: Any = None,
+        shadow: bool = False,
     ) -> SagaId:
-        return self._record(str(saga_type), payload, idempotency_key, None, executed=False)
+        return self._record(str(saga_type), payload, idempotency_key, None, executed=False, shadow=shadow)
 
     def record_step_event(self, event: DomainEvent, *, session: Any = None) -> None:
         self.events.append(event)
@@ -68,11 +70,18 @@ class RecordingOrchestrator:
         return None
 
     def _record(
-        self, saga_type: str, payload: Mapping[str, Any], key: str | None, saga_id: SagaId | None, *, executed: bool
+        self,
+        saga_type: str,
+        payload: Mapping[str, Any],
+        key: str | None,
+        saga_id: SagaId | None,
+        *,
+        executed: bool,
+        shadow: bool = False,
     ) -> SagaId:
         known = self._find(saga_type, key)
         if known is not None:
             return known.saga_id
         made = saga_id or SagaId.new()
-        self.started.append(Started(made, saga_type, payload, key, executed))
+        self.started.append(Started(made, saga_type, payload, key, executed, shadow))
         return made

@@ -11,6 +11,8 @@ DECLARE
     s saga_instances;
     v_now timestamptz := saga_now();
     v_created boolean;
+    -- Set by the engine alone (StartRequest.shadow): a name that nobody's own metadata has.
+    v_shadow boolean := coalesce(p_metadata -> 'sagas.shadow' = 'true', false);
 BEGIN
     SELECT * INTO d FROM saga_definitions
     WHERE name = p_type AND (p_version IS NULL OR version = p_version) ORDER BY version DESC LIMIT 1;
@@ -30,19 +32,19 @@ BEGIN
     -- DO UPDATE, not DO NOTHING: the second caller waits for the first one's transaction and gets its row (R8).
     IF p_key IS NULL THEN
         INSERT INTO saga_instances AS i (saga_id, saga_type, version, state, correlation_id, actor, context, stages,
-            wake_at, deadline, started_at)
+            shadow, wake_at, deadline, started_at)
         VALUES (coalesce(p_saga, gen_random_uuid()), p_type, d.version, 'PENDING', p_correlation, p_actor,
             jsonb_build_object('payload', p_payload, 'metadata', coalesce(p_metadata, '{}')),
-            jsonb_array_length(d.steps), v_now, v_now + make_interval(secs => d.timeout_s), v_now)
+            jsonb_array_length(d.steps), v_shadow, v_now, v_now + make_interval(secs => d.timeout_s), v_now)
         ON CONFLICT (saga_id) DO UPDATE SET saga_type = i.saga_type
         RETURNING * INTO s;
     ELSE
         BEGIN
             INSERT INTO saga_instances AS i (saga_id, saga_type, version, state, correlation_id, actor, idempotency_key,
-                context, stages, wake_at, deadline, started_at)
+                context, stages, shadow, wake_at, deadline, started_at)
             VALUES (coalesce(p_saga, gen_random_uuid()), p_type, d.version, 'PENDING', p_correlation, p_actor, p_key,
                 jsonb_build_object('payload', p_payload, 'metadata', coalesce(p_metadata, '{}')),
-                jsonb_array_length(d.steps), v_now, v_now + make_interval(secs => d.timeout_s), v_now)
+                jsonb_array_length(d.steps), v_shadow, v_now, v_now + make_interval(secs => d.timeout_s), v_now)
             ON CONFLICT (saga_type, idempotency_key) WHERE idempotency_key IS NOT NULL
                 DO UPDATE SET saga_type = i.saga_type
             RETURNING * INTO s;

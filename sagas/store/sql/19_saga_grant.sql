@@ -5,6 +5,7 @@ LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_object(
         'verdict', 'granted', 'phase', t.phase, 'saga_type', s.saga_type, 'version', s.version,
         'correlation_id', s.correlation_id, 'actor', s.actor, 'started_at', s.started_at, 'context', s.context,
+        'shadow', s.shadow,
         'attempt', CASE t.phase WHEN 'undo' THEN t.undo_attempt WHEN 'verify' THEN t.verify_attempt ELSE t.attempt END,
         'first', s.completions = 0 AND t.attempt = 1 AND t.phase = 'forward',
         'output', t.output_data, 'compensation_data', t.compensation_data,
