@@ -44,6 +44,7 @@ from sagas.errors import (
     UnknownSaga,
 )
 from sagas.events import on_event
+from sagas.flags import SagaFeatureFlags
 from sagas.policy import RetryPolicy
 from sagas.ports import SagaOrchestrator
 from sagas.registry import Registry
@@ -76,6 +77,7 @@ __all__ = [
     "Saga",
     "SagaClient",
     "SagaContext",
+    "SagaFeatureFlags",
     "SagaHandle",
     "SagaId",
     "SagaInstance",
