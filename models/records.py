@@ -11,12 +11,14 @@ from sqlalchemy.orm import Session
 
 from models.due import DueJobs
 from models.events import RecordsEvents
+from models.flags import Flags
 from models.health import ProviderHealth
 from models.jobs import Jobs
 from models.providers import Providers
 from models.recovery import Recoveries
 from models.runs import Runs
 from models.sagas import Sagas
+from models.shadows import Shadows
 from models.sweeps import Sweeps
 from models.workers import Workers
 
@@ -67,6 +69,16 @@ class Records:
     def sagas(self) -> Sagas:
         """The engine's records, read."""
         return Sagas(self.session)
+
+    @property
+    def flags(self) -> Flags:
+        """Which way the sagas' work takes."""
+        return Flags(self.session, self.events)
+
+    @property
+    def shadows(self) -> Shadows:
+        """What sagas in the shadow of other work made of it."""
+        return Shadows(self.session)
 
     @property
     def providers(self) -> Providers:

@@ -32,6 +32,8 @@ class SagaRecord(EngineRecord):
     context: Mapped[dict[str, Any]]
     started_at: Mapped[datetime]
     completed_at: Mapped[datetime | None]
+    shadow: Mapped[bool]
+    error: Mapped[dict[str, Any] | None]
 
 
 class StepRecord(EngineRecord):

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from sagas import SagaType
 from sagas.jobs.types import JobOutcome, JobState, WorkerState
 
 NAMING = {
@@ -235,3 +236,53 @@ class Hearing(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     since: Mapped[datetime] = mapped_column(comment="from then on there was no gap")
     heard_at: Mapped[datetime] = mapped_column(comment="the last time that somebody listened")
+
+
+class FeatureFlag(Base):
+    """Which way one saga's work takes. A saga without a row has the flags as they come."""
+
+    __tablename__ = "feature_flags"
+    __table_args__ = (
+        CheckConstraint(f"saga IN {one_of(SagaType)}", name="saga"),
+        CheckConstraint("percent BETWEEN 0 AND 100", name="percent"),
+        CheckConstraint("saga <> 'recovery' OR NOT shadow", name="shadow"),
+    )
+
+    saga: Mapped[str] = mapped_column(primary_key=True)
+    enabled: Mapped[bool] = mapped_column(comment="false: all of it goes past the saga")
+    percent: Mapped[float] = mapped_column(comment="of its keys, always the same ones, go through the saga if enabled")
+    shadow: Mapped[bool] = mapped_column(comment="the saga runs without effect beside what goes past it")
+    actor: Mapped[str] = mapped_column(comment="who changed it last")
+    reason: Mapped[str] = mapped_column(comment="and why")
+    changed_at: Mapped[datetime] = mapped_column(default=func.saga_now())
+
+
+class ShadowComparison(Base):
+    """One piece of work that went past its saga, and what the saga in its shadow would have made of it."""
+
+    __tablename__ = "shadow_comparisons"
+    __table_args__ = (
+        CheckConstraint("(compared_at IS NULL) = (differences IS NULL)", name="compared"),
+        # What still has to be compared, and the latest ones of a saga; neither cost grows with history.
+        Index("idx_shadow_comparisons_open", "begun_at", postgresql_where=text("compared_at IS NULL")),
+        Index("idx_shadow_comparisons_latest", "saga_type", "begun_at"),
+    )
+
+    run_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, comment="of the assignment or the worker that it made")
+    saga_type: Mapped[str]
+    key: Mapped[str] = mapped_column(comment="by which the flag sent it past the saga")
+    percent: Mapped[float] = mapped_column(comment="of the flag, when it began")
+    saga_id: Mapped[uuid.UUID | None] = mapped_column(
+        comment="the shadow; null if it could not be started. No foreign key: finished sagas are purged"
+    )
+    direct_outcome: Mapped[str | None] = mapped_column(comment="COMPLETED or FAILED; null while it goes on")
+    direct_error: Mapped[str | None]
+    direct_effects: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"), comment="what it did outside")
+    saga_outcome: Mapped[str | None] = mapped_column(comment="the state in which the shadow ended")
+    saga_error: Mapped[str | None]
+    saga_effects: Mapped[list[Any]] = mapped_column(
+        JSONB, server_default=text("'[]'"), comment="what it would have done outside"
+    )
+    differences: Mapped[dict[str, Any] | None] = mapped_column(comment="by name; empty: they agree")
+    begun_at: Mapped[datetime] = mapped_column(default=func.saga_now())
+    compared_at: Mapped[datetime | None]
