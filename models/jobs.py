@@ -176,13 +176,13 @@ class Jobs:
             if not self._session.scalar(due.where(SagaRecord.saga_id == saga.saga_id)):
                 return True
         job.round += 1
-        job.provisioning_saga_id = None
+        job.provisioning_saga_id = job.awaited_worker_id = None
         self._session.flush()
         return False
 
-    def await_worker(self, job: Job, saga_id: uuid.UUID, worker_id: WorkerId) -> None:
-        """This saga makes a worker for the job."""
-        job.provisioning_saga_id = uuid.UUID(str(saga_id))
+    def await_worker(self, job: Job, saga_id: uuid.UUID | None, worker_id: WorkerId) -> None:
+        """This saga makes a worker for the job; None: it is made without one."""
+        job.provisioning_saga_id = uuid.UUID(str(saga_id)) if saga_id is not None else None
         job.awaited_worker_id = uuid.UUID(str(worker_id))
         job.blocked = job.not_before = None
         job.wake_at = after(LOOK_AGAIN)

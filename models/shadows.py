@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, and_, cast, func, literal, or_, select, update
+from sqlalchemy import Text, and_, cast, func, literal, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -76,7 +76,7 @@ class Shadows:
     ) -> None:
         for effect in effects:
             one = literal([dict(effect)], JSONB)
-            mine = update(ShadowComparison).where(ShadowComparison.run_id == run_id, ~column.op("@>")(one))
+            mine = update(ShadowComparison).where(ShadowComparison.run_id == run_id, not_(column.contains(one)))
             self._session.execute(mine.values({column: column.op("||")(one)}))
 
     # --- when both have ended ----------------------------------------------------------------------------------------

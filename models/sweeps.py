@@ -69,6 +69,7 @@ class Sweeps:
         """Workers that come up or go away, are due to be looked at, and no saga sees to it."""
         making = select(SagaRecord.saga_id).where(
             SagaRecord.saga_type == SagaType.PROVISIONING,
+            SagaRecord.shadow.is_(False),
             SagaRecord.state.not_in(TERMINAL),
             SagaRecord.context["payload"]["worker_id"].astext == cast(Worker.worker_id, String),
         )

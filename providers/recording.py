@@ -19,17 +19,21 @@ class Call:
 
 
 class RecordingProvider:
-    """Behaves as a provider does, without workers. `fail_create`, `fail_destroy` say how many calls will fail."""
+    """Behaves as a provider does, without workers. `fail_create`, `fail_destroy` say how many calls will fail.
 
-    def __init__(self, fail_create: int = 0, fail_destroy: int = 0) -> None:
+    It remembers the last `keep` calls and workers; None: all of them.
+    """
+
+    def __init__(self, fail_create: int = 0, fail_destroy: int = 0, keep: int | None = None) -> None:
         self.calls: list[Call] = []
         self.fail_create = fail_create
         self.fail_destroy = fail_destroy
+        self._keep = keep
         self._workers: dict[WorkerId, WorkerHandle] = {}
 
     def create_worker(self, worker_id: WorkerId, spec: WorkerSpec, token: str) -> WorkerHandle:
         """Remember the call (without its token); twice gives the same worker."""
-        self.calls.append(Call("create_worker", worker_id, spec))
+        self._remember(Call("create_worker", worker_id, spec))
         if self.fail_create > 0:
             self.fail_create -= 1
             raise ProviderError(f"worker {worker_id}: told to fail")
@@ -37,7 +41,7 @@ class RecordingProvider:
 
     def destroy_worker(self, worker_id: WorkerId) -> None:
         """Remember the call; one that is not there is fine."""
-        self.calls.append(Call("destroy_worker", worker_id))
+        self._remember(Call("destroy_worker", worker_id))
         if self.fail_destroy > 0:
             self.fail_destroy -= 1
             raise ProviderError(f"worker {worker_id}: told to fail")
@@ -53,3 +57,10 @@ class RecordingProvider:
 
     def check(self) -> None:
         """It always can."""
+
+    def _remember(self, call: Call) -> None:
+        self.calls.append(call)
+        if self._keep is not None:
+            del self.calls[: -self._keep]
+            for forgotten in list(self._workers)[: -self._keep]:
+                del self._workers[forgotten]

@@ -21,6 +21,7 @@ from sagas.jobs.termination import TerminationSaga
 from sagas.runtime.command_line import one_line_under_celery
 from sagas.settings import Settings
 from tasks.platform import Platform
+from tasks.shadow_ports import shadow_ports
 
 CONFIGURATION = Path(__file__).resolve().parent.parent / "celeryconfig.py"
 DISPATCH_EVERY = 1.0  # seconds; the hint at submission is what makes it fast
@@ -37,12 +38,15 @@ def configuration() -> ModuleType:
 
 
 def make_app(
-    ports: Mapping[type, Any] | None = None, register_timeout: float = REGISTER_TIMEOUT, **options: Any
+    ports: Mapping[type, Any] | None = None,
+    register_timeout: float = REGISTER_TIMEOUT,
+    shadow: Mapping[type, Any] | None = None,
+    **options: Any,
 ) -> Celery:
     """A Celery app that carries the platform.
 
-    `ports` replaces adapters, `register_timeout` is what an agent has to come up (seconds), `options` go to
-    `sagas.install`.
+    `ports` replaces adapters, `shadow` those of shadow sagas; `register_timeout` is what an agent has to come up
+    (seconds), `options` go to `sagas.install`.
     """
     app = Celery("hodei", set_as_current=True)
     app.config_from_object(configuration())
@@ -58,7 +62,8 @@ def make_app(
     }
     provisioning = ProvisioningSaga(register_timeout=register_timeout)
     definitions = [provisioning, ExecutionSaga(), TerminationSaga(), RecoverySaga()]
-    sagas.install(app, sagas=definitions, ports=bound, **options)
+    shadowed = shadow_ports(platform.records, shadow)
+    sagas.install(app, sagas=definitions, ports=bound, shadow_ports=shadowed, **options)
     platform.add_tasks()
     use_broker(app, platform.settings)
     app.conf.beat_schedule = {

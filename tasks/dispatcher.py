@@ -12,6 +12,7 @@ from models import Job, Provider, Records, Worker
 from sagas import SagaId
 from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import JobId, ProviderId, WorkerId, WorkerSpec
+from tasks.direct import DirectRun
 from tasks.orchestrator import JobOrchestrator
 
 MOST_AT_ONCE = 200
@@ -106,7 +107,7 @@ class JobDispatcher:
             saga_id = job.provisioning_saga_id
         if started is not None:
             self._publish(started)
-        return SagaId(saga_id) if saga_id else None
+        return started or (SagaId(saga_id) if saga_id else None)
 
     def _room_for(self, records: Records, asked: Requirements) -> Provider | None:
         """Where such a worker may be made now. If that is nowhere and never, the jobs that ask for it say so."""
@@ -127,13 +128,14 @@ class JobDispatcher:
             actor=job.actor,
             session=records.session,
         )
-        records.jobs.give_to(job, saga_id)
-        records.workers.give_to(WorkerId(worker.worker_id), saga_id)
+        if not isinstance(saga_id, DirectRun):
+            records.jobs.give_to(job, saga_id)
+            records.workers.give_to(WorkerId(worker.worker_id), saga_id)
         return saga_id
 
     def _provision(self, records: Records, job: Job, provider: Provider, asked: Requirements) -> SagaId | None:
         """Start the saga that makes such a worker, unless one is under way or idle, or its next round is not due."""
-        if records.jobs.awaits_worker(job):
+        if self._orchestrator.awaits_worker(records, job):
             return None
         # Looked at after its saga: the worker may have come up meanwhile, or be one that we could not lock (L9).
         if records.workers.any_ready(self._silent_for, asked):
@@ -142,9 +144,11 @@ class JobDispatcher:
             self._default_spec().meeting(asked),
             ProviderId(provider.provider_id),
             idempotency_key=round_key(job),
+            path_key=str(job.job_id),
             correlation_id=job.correlation_id,
             actor=job.actor,
             session=records.session,
         )
-        records.jobs.await_worker(job, started.saga_id, started.worker_id)
+        saga_id = None if isinstance(started.saga_id, DirectRun) else started.saga_id
+        records.jobs.await_worker(job, saga_id, started.worker_id)
         return started.saga_id

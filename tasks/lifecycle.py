@@ -19,6 +19,8 @@ from sagas import HodeiError, SagaId, SagaResult, SagaState
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.termination import TERMINATION, Reason
 from sagas.jobs.types import AssignmentId, JobId, ProviderId, WorkerId, WorkerSpec, WorkerState
+from tasks.direct import DirectRun
+from tasks.direct_workers import result_of
 from tasks.orchestrator import JobOrchestrator, Provisioning
 from tasks.worker_settings import WorkerSettings
 
@@ -89,7 +91,9 @@ class WorkerLifecycleManager:
         Raises ProviderNotFound, and when it waits ProvisioningFailed or SagaTimeout (the saga then goes on).
         """
         started = self._orchestrator.start_provisioning_saga(spec, provider_id, idempotency_key=idempotency_key)
-        if timeout is not None:
+        if timeout is not None and isinstance(started.saga_id, DirectRun):
+            _require_completed(started.worker_id, result_of(self._records, started.worker_id, timeout))
+        elif timeout is not None:
             from sagas import SagaClient
 
             client = SagaClient(app=self._app, database_url=self._database_url)
@@ -185,7 +189,7 @@ class WorkerLifecycleManager:
                 records.recoveries.give_up(job)
                 records.workers.retire(WorkerId(worker_id))
                 done.terminations += self._terminate(records, worker, host, Reason.GIVEN_UP)
-            elif not records.recoveries.pauses(job):
+            elif not records.recoveries.pauses(job) and self._orchestrator.recovers(records, JobId(job.job_id)):
                 done.recoveries.append(self._recover(records, job, worker, host))
         return done
 

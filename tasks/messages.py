@@ -19,7 +19,7 @@ from sagas import StorageUnavailable
 from sagas.jobs.ports import ProviderError
 from sagas.jobs.requirements import Requirements
 from sagas.jobs.types import JobCommand, JobId
-from tasks import due, provider_host, reports
+from tasks import due, provider_host, reports, shadow
 
 if TYPE_CHECKING:
     from tasks.platform import Platform
@@ -102,6 +102,7 @@ def _register_requests(platform: Platform, task: Callable[..., Any]) -> None:
     def reconcile_jobs() -> None:
         with next_tick_does_it("jobs.reconcile"):
             due.reconcile(platform)
+            shadow.compare(platform)
 
     @task("jobs.dispatch")
     def dispatch() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from models import Providers, Records
+from models import Job, Providers, Records
 from sagas import DomainEvent, Saga, SagaId, SagaOrchestrator, SagaResult, SagaType
 from sagas.jobs.execution import execution_payload
 from sagas.jobs.provisioning import provisioning_payload
@@ -45,11 +45,15 @@ class JobOrchestrator:
         provider_id: ProviderId,
         *,
         idempotency_key: str | None = None,
+        path_key: str | None = None,
         correlation_id: str | None = None,
         actor: str | None = None,
         session: Session | None = None,
     ) -> Provisioning:
-        """Make a worker. One key gives one saga and one worker. Raises ProviderNotFound."""
+        """Make a worker. One key gives one saga and one worker. Raises ProviderNotFound.
+
+        `path_key` is for who sends work past its saga: what has the same one takes the same way.
+        """
         key = idempotency_key or str(uuid.uuid4())
         worker_id = WorkerId(uuid.uuid5(NAMESPACE, f"worker:{key}"))
         payload = provisioning_payload(worker_id, provider_id, self._host(provider_id, session), spec)
@@ -117,6 +121,16 @@ class JobOrchestrator:
             actor="sweep",
             session=session,
         )
+
+    # --- what a flag may decide otherwise ----------------------------------------------------------------------------
+
+    def awaits_worker(self, records: Records, job: Job) -> bool:
+        """Whether a worker is made for this job, or the next one is not due yet."""
+        return records.jobs.awaits_worker(job)
+
+    def recovers(self, records: Records, job_id: JobId) -> bool:
+        """Whether a job whose worker is lost goes to another one."""
+        return True
 
     def _host(self, provider_id: ProviderId, session: Session | None) -> str:
         if session is not None:

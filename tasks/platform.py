@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 from celery import Celery
 
 from models import Records, transaction
+from sagas import SagaId
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.types import WorkerSpec
 from sagas.runtime.engine import engine_of
 from sagas.runtime.reconcile import queue_depth
 from sagas.settings import Settings
 from tasks.adapters import DatabaseBoard, DatabaseRegistry
+from tasks.direct import DirectPath, DirectRun
 from tasks.dispatcher import JobDispatcher
 from tasks.lifecycle import WorkerLifecycleManager
 from tasks.orchestrator import JobOrchestrator
+from tasks.paths import FlaggedOrchestrator
 from tasks.provider_settings import ProviderSettings, make_provider
 from tasks.recovery import DatabaseRecoveryDesk
 from tasks.sender import CelerySender
@@ -58,14 +61,26 @@ class Platform:
 
     @cached_property
     def orchestrator(self) -> JobOrchestrator:
-        """Starts the platform's sagas."""
-        return JobOrchestrator(self.engine.orchestrator, self.records)
+        """Starts the platform's sagas, or what the flags say instead."""
+        return FlaggedOrchestrator(self.engine.orchestrator, self.records, self.direct)
+
+    @cached_property
+    def direct(self) -> DirectPath:
+        """What goes past the sagas."""
+        return DirectPath(self.app, self.records, self.engine.ports)
+
+    def publish(self, started: SagaId) -> None:
+        """After the commit: the hint of a saga; what goes past one goes on."""
+        if isinstance(started, DirectRun):
+            self.direct.go_on(started)
+        else:
+            self.engine.publish(started)
 
     @cached_property
     def dispatcher(self) -> JobDispatcher:
         """Brings waiting jobs and workers together."""
         return JobDispatcher(
-            self.records, self.orchestrator, self.engine.publish, self.default_spec, self.settings.worker_dead
+            self.records, self.orchestrator, self.publish, self.default_spec, self.settings.worker_dead
         )
 
     @cached_property
@@ -136,10 +151,11 @@ class Platform:
 
     def add_tasks(self) -> None:
         """Register the platform's tasks in the app."""
-        from tasks import messages, provider_host
+        from tasks import direct_workers, messages, provider_host
 
         messages.register(self)
         provider_host.register(self)
+        direct_workers.register(self)
 
 
 def platform_of(app: Celery) -> Platform:
