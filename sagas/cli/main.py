@@ -25,6 +25,8 @@ OWN = {
 PLATFORM = {
     "job": ("tasks.cli.job:job", "Submit and cancel jobs, read their state and output."),
     "provider": ("tasks.cli.provider:provider", "List the providers of workers, say what they have."),
+    "flags": ("tasks.cli.flags:flags", "Say which work goes through the sagas, and which past them."),
+    "shadow": ("tasks.cli.shadow:shadow", "Compare what went past the sagas with them."),
     "worker": ("tasks.cli.worker:worker", "List the workers that run jobs."),
     "demo": ("tasks.cli.demo:demo", "Run jobs and sagas on a system of its own and print a summary."),
 }

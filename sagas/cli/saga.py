@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sagas.cli.saga_engine import OneLineGroup, current_engine, reading, require_broker_of, saga_id_of
+from sagas.cli.saga_metrics import metrics
 from sagas.cli.saga_verbs import VERBS
 from sagas.errors import ConfigurationError, InvalidPayload
 from sagas.types import SagaId, SagaState
@@ -107,6 +108,7 @@ def cancel(saga_id: str, reason: str, actor: str) -> None:
     click.echo(verdict)
 
 
+saga.add_command(metrics)
 for verb in VERBS:
     saga.add_command(verb)
 
