@@ -142,6 +142,24 @@ def test_a_worker_is_made_without_a_saga(platform, provider, rows, query, events
     assert len(platform.dispatcher.dispatch_once().executions) == 1
 
 
+def test_one_message_delivered_twice_at_the_same_time_makes_one_worker_and_leaves_it(
+    platform, provider, rows, query
+) -> None:
+    """L7: the second delivery has made the worker READY when the first one comes to that."""
+    register = provider.register
+
+    def overtaken(worker_id: WorkerId, token: str) -> None:
+        provider.register = None
+        register(worker_id, token)
+        assert make(platform, worker_id)
+
+    provider.register = overtaken
+    started = platform.lifecycle.provision_worker(rows.provider(), SPEC)
+    assert make(platform, started.worker_id)
+    assert query.value("SELECT state FROM workers") == "READY"
+    assert provider.is_alive(started.worker_id) and provider.count("destroy_worker") == 0
+
+
 def test_a_worker_that_cannot_be_made_leaves_nothing_and_is_tried_again_after_a_pause(
     platform, provider, rows, query
 ) -> None:
