@@ -29,6 +29,12 @@ FRESH: Mapping[str, Any] = {"blocked": None, "not_before": None, "exit_code": No
 """What is said of a job that waits, and of the run before, no longer holds when it is assigned."""
 
 
+def provision_pause(job: Job) -> timedelta:
+    """From a provisioning in vain to the next one for this job: doubled each round."""
+    first, longest = PROVISION_BACKOFF
+    return timedelta(seconds=min(longest, first * 2 ** min(job.round, 16)))
+
+
 class JobNotFound(HodeiError):
     """There is no job with that id."""
 
@@ -170,9 +176,7 @@ class Jobs:
         if saga is not None and saga.completed_at is None:
             return True
         if saga is not None and saga.state != SagaState.COMPLETED:
-            first, longest = PROVISION_BACKOFF
-            pause = min(longest, first * 2 ** min(job.round, 16))
-            due = select(SagaRecord.completed_at + timedelta(seconds=pause) <= saga_now())
+            due = select(SagaRecord.completed_at + provision_pause(job) <= saga_now())
             if not self._session.scalar(due.where(SagaRecord.saga_id == saga.saga_id)):
                 return True
         job.round += 1

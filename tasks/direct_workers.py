@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from models import Job, Records, Worker
 from models.events import saga_now
-from models.jobs import PROVISION_BACKOFF
+from models.jobs import provision_pause
 from sagas import NotReady, PermanentError, SagaId, SagaResult, SagaState, SagaTimeout, SagaType
 from sagas.jobs.ports import ProviderError, WorkerProvider, WorkerRegistry
 from sagas.jobs.provisioning import REGISTER_TIMEOUT
@@ -37,11 +37,9 @@ def awaits(records: Records, job: Job) -> bool:
     worker = records.workers.find(job.awaited_worker_id)
     if worker is not None and worker.state in COMING_UP:
         return True
-    if worker is not None and worker.terminated_at is not None:
-        first, longest = PROVISION_BACKOFF
-        pause = min(longest, first * 2 ** min(job.round, 16))
-        if worker.terminated_at + timedelta(seconds=pause) > _now(records):
-            return True
+    ended = worker.terminated_at if worker is not None else None
+    if ended is not None and ended + provision_pause(job) > _now(records):
+        return True
     job.round += 1
     job.awaited_worker_id = None
     records.session.flush()

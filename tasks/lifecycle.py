@@ -7,7 +7,7 @@ can come back for it, and it ends here with the saga's start.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -134,8 +134,8 @@ class WorkerLifecycleManager:
             if (found := exists.get(WorkerId(worker_id))) is None or not found.alive:
                 done += self._see_to(worker_id, Reason.DEAD)
         with self._records() as records:
-            states = records.sweeps.states(exists)
-        for zombie in [one for one in exists if states.get(one, WorkerState.TERMINATED) == WorkerState.TERMINATED]:
+            zombies = _unwanted(records, exists)
+        for zombie in zombies:
             done += self._end_zombie(zombie, exists[zombie].reference, host)
         return done
 
@@ -161,8 +161,7 @@ class WorkerLifecycleManager:
         exists = {handle.worker_id for handle in self._provider().find_workers()}
         with self._records() as records:
             up = records.sweeps.up(kind, host)
-            states = records.sweeps.states(exists)
-        unwanted = [one for one in exists if states.get(one, WorkerState.TERMINATED) == WorkerState.TERMINATED]
+            unwanted = _unwanted(records, exists)
         return bool(unwanted) or not exists.issuperset(up)
 
     # --- deciding ----------------------------------------------------------------------------------------------------
@@ -238,6 +237,12 @@ class WorkerLifecycleManager:
                 worker_id, host, Reason.ZOMBIE, idempotency_key=key, session=records.session
             )
             return Reconciliation(terminations=[saga_id])
+
+
+def _unwanted(records: Records, exists: Collection[WorkerId]) -> list[WorkerId]:
+    """Those of them whose row has ended, or that have none."""
+    states = records.sweeps.states(exists)
+    return [one for one in exists if states.get(one, WorkerState.TERMINATED) == WorkerState.TERMINATED]
 
 
 def _require_completed(worker_id: WorkerId, result: SagaResult) -> None:

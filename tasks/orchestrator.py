@@ -6,14 +6,14 @@ Ids are made from keys: the same key gives the same worker or assignment, so tha
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from models import Job, Providers, Records
+from models import Job, Records
 from sagas import DomainEvent, Saga, SagaId, SagaOrchestrator, SagaResult, SagaType
 from sagas.jobs.execution import execution_payload
 from sagas.jobs.provisioning import provisioning_payload
@@ -133,10 +133,17 @@ class JobOrchestrator:
         return True
 
     def _host(self, provider_id: ProviderId, session: Session | None) -> str:
-        if session is not None:
-            return Providers(session).get(provider_id).host
-        with self._records() as records:
+        with self._in(session) as records:
             return records.providers.get(provider_id).host
+
+    @contextmanager
+    def _in(self, session: Session | None) -> Iterator[Records]:
+        """The caller's transaction, or one of our own."""
+        if session is not None:
+            yield Records(session, self)
+            return
+        with self._records() as records:
+            yield records
 
     # --- the engine's own verbs ------------------------------------------------------------------------------------
 

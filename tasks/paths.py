@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -139,11 +138,3 @@ class FlaggedOrchestrator(JobOrchestrator):
         if session is None:
             self._direct.go_on(run)
         return run
-
-    @contextmanager
-    def _in(self, session: Session | None) -> Iterator[Records]:
-        if session is not None:
-            yield Records(session, self)
-            return
-        with self._records() as records:
-            yield records

@@ -80,14 +80,14 @@ class Orchestrator:
                 result = self._engine.repository.result(saga_id)
                 assert result is not None
                 return result
+            pause = at["pause"] or 0.0
             if at["child"]:
                 self.drive(SagaId(at["child"]))
-                self._engine.store.hint(saga_id)  # its end moves this one
-                continue
-            if at["live_claims"] or (at["pause"] or 0) > 0:
-                time.sleep(min(max(at["pause"] or 0, 0.05), 1.0))
-                continue
-            self._engine.runner.run(saga_id, at["step"], undo=at["undo"], by=claimant())
+                self._engine.store.hint(saga_id)  # its end moves this one, but for what is to be quiet first
+            if pause > 0 or (at["live_claims"] and not at["child"]):
+                time.sleep(min(max(pause, 0.05), 1.0))
+            elif not at["child"]:
+                self._engine.runner.run(saga_id, at["step"], undo=at["undo"], by=claimant())
 
     def start_saga(
         self,

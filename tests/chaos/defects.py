@@ -41,6 +41,12 @@ def _source(function: str) -> str:
 
 
 _LIVE = "IF s.live_claims > 0 THEN\n        PERFORM saga_rewake(p_saga);\n        RETURN 'wait';\n    END IF;\n    LOOP"
+_UNHELD = (
+    ("saga_undo_next", _LIVE, "LOOP"),
+    ("saga_look", "IF s.live_claims > 0 OR t.not_before", "IF t.not_before"),
+    ("saga_claim", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
+)
+"""Nothing that is still running holds up an undo."""
 _ACTIVE = "WHERE i.saga_id = p_saga AND i.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')"
 _ENDED = """\
     IF s.state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED') THEN RETURN '{"verdict": "terminal"}'; END IF;"""
@@ -88,11 +94,7 @@ DEFECTS = (
         "P5",
         "going back does not wait for live claims",
         "cancelled_in_a_step",
-        (
-            ("saga_undo_next", _LIVE, "LOOP"),
-            ("saga_look", "IF s.live_claims > 0 OR t.not_before", "IF t.not_before"),
-            ("saga_claim", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
-        ),
+        _UNHELD,
     ),
     Defect(
         "a child's undo is not waited for",
@@ -108,9 +110,7 @@ DEFECTS = (
         "families",
         (
             ("saga_go_back", "WHERE saga_id = p_saga AND state = 'WAITING';", "WHERE false;"),
-            ("saga_undo_next", _LIVE, "LOOP"),
-            ("saga_look", "IF s.live_claims > 0 OR t.not_before", "IF t.not_before"),
-            ("saga_claim", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
+            *_UNHELD,
         ),
     ),
     Defect(

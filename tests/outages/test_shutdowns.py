@@ -50,6 +50,6 @@ def test_cold_restarts_lose_and_double_nothing(
         system.steps.restart()
     assert {handle.result(timeout=90).outcome for handle in handles} == {"COMPLETED"}
     for handle in handles:
-        # None where `verify` said that it had not happened, and the step was begun once more by a person's policy.
+        # Where its process died before the effect, `verify` has said so, and the step was begun once more.
         acted = [effects.count("effect", saga_id=handle.saga_id, step=step) for step in STEPS]
         assert acted == [1, 1, 1, 1], (handle, acted)

@@ -22,6 +22,7 @@ from tests.harness.celery_fixtures import StartBeat, StartWorker
 from tests.harness.celery_nodes import WorkerProcess
 from tests.harness.database import Query
 from tests.harness.processes import Processes
+from tests.platform.ports import FastAgents, TellingSender
 from tests.platform.world import finished
 
 SPEC = WorkerSpec("image:latest", "server:50051")
@@ -122,6 +123,18 @@ def inbox(broker_url: str) -> Callable[[object], list[tuple[str, dict[str, Any]]
         return taken
 
     return take
+
+
+@pytest.fixture
+def sender() -> TellingSender:
+    """Sends nothing; for platforms whose test binds it."""
+    return TellingSender(lambda *_: None)
+
+
+@pytest.fixture
+def provider() -> FastAgents:
+    """Its agents come up at once; for platforms whose test binds it."""
+    return FastAgents()
 
 
 @pytest.fixture

@@ -14,17 +14,7 @@ from tasks.direct import PROVISION
 from tasks.direct_workers import DirectMaker
 from tasks.lifecycle import ProvisioningFailed
 from tests.platform.conftest import HOST, SPEC
-from tests.platform.ports import FastAgents, TellingSender, refuse
-
-
-@pytest.fixture
-def sender() -> TellingSender:
-    return TellingSender(lambda *_: None)
-
-
-@pytest.fixture
-def provider() -> FastAgents:
-    return FastAgents()
+from tests.platform.ports import refuse
 
 
 @pytest.fixture

@@ -10,20 +10,10 @@ from sagas.jobs.ports import CommandSender, JobBoard, WorkerProvider
 from tasks import shadow
 from tasks.shadow_ports import ShadowBoard, ShadowSender
 from tests.platform.conftest import SPEC
-from tests.platform.ports import FastAgents, TellingSender, refuse
+from tests.platform.ports import refuse
 from tests.platform.test_direct import make
 
 MakeShadowed = Callable[..., Any]
-
-
-@pytest.fixture
-def sender() -> TellingSender:
-    return TellingSender(lambda *_: None)
-
-
-@pytest.fixture
-def provider() -> FastAgents:
-    return FastAgents()
 
 
 @pytest.fixture

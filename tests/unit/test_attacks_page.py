@@ -1,11 +1,11 @@
 """docs/attacks.md names a test for every rule and lesson of its list, and each of them exists."""
 
-import ast
 import re
 
 import pytest
 
 from tests.harness.processes import ROOT
+from tests.unit.named_tests import named, require
 
 PAGE = ROOT / "docs" / "attacks.md"
 RULES = [f"R{number}" for number in range(1, 25)]
@@ -23,9 +23,8 @@ def test_every_line_has_an_answer() -> None:
 
 @pytest.mark.parametrize("line", RULES + LESSONS)
 def test_its_tests_exist(line: str) -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", lines()[line])
-    if not named:
+    found = named(lines()[line])
+    if not found:
         assert lines()[line].endswith("."), "a sentence that says why it cannot apply"
-    for file, name in named:
-        functions = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if hasattr(node, "name")}
-        assert name in functions, f"{file} has no {name}"
+    for file, name in found:
+        require(file, name)

@@ -1,11 +1,11 @@
 """docs/seed.md answers every line of the document that was asked for, and each test that it names exists."""
 
-import ast
 import re
 
 import pytest
 
 from tests.harness.processes import ROOT
+from tests.unit.named_tests import named, require
 
 PAGE = (ROOT / "docs" / "seed.md").read_text()
 IN_PROGRESS = "(in progress)"
@@ -38,16 +38,15 @@ def test_every_line_is_there(story: str) -> None:
     criteria, snippets = STORIES[story]
     numbers = [int(found[1]) for line, _ in lines(story) if (found := re.match(r"(\d) ", line))]
     assert numbers == list(range(1, criteria + 1))
-    named = [name for line, _ in lines(story) if line.startswith("`") for name in re.findall(r"`(\w+)`", line)]
-    assert len(set(named)) == len(named) == snippets
+    snippet_names = [name for line, _ in lines(story) if line.startswith("`") for name in re.findall(r"`(\w+)`", line)]
+    assert len(set(snippet_names)) == len(snippet_names) == snippets
 
 
 @pytest.mark.parametrize("story", STORIES)
 def test_its_tests_exist(story: str) -> None:
     for line, answer in lines(story):
-        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", answer)
-        assert answer.count("`tests/") == len(named), f"{line}: not `path::test`"
-        assert named or IN_PROGRESS in answer or answer.endswith("."), f"{line}: neither a test nor a reading"
-        for file, name in named:
-            functions = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if hasattr(node, "name")}
-            assert name in functions, f"{file} has no {name}"
+        found = named(answer)
+        assert answer.count("`tests/") == len(found), f"{line}: not `path::test`"
+        assert found or IN_PROGRESS in answer or answer.endswith("."), f"{line}: neither a test nor a reading"
+        for file, name in found:
+            require(file, name)
