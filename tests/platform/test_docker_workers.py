@@ -11,6 +11,7 @@ from sagas.jobs.types import JobCommand, WorkerId, WorkerSpec
 from tasks.messages import submit_job
 from tests.harness.docker_engine import Containers, needs_engine
 from tests.harness.wait import never, wait_for
+from tests.platform.docker_system import docker_settings, engine_socket, home  # noqa: F401
 from tests.platform.world import LONG, finished
 from tests.providers.docker_fixtures import containers, docker_engine, image  # noqa: F401
 
@@ -18,31 +19,6 @@ needs_engine()
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("docker")]
 
 OWN_IMAGE = WorkerSpec("", "server:50051")
-
-
-@pytest.fixture
-def home(processes) -> str:
-    """As every process of this host calls its provider."""
-    return f"{socket.gethostname()}:{(processes.directory / 'hodei').resolve()}"
-
-
-@pytest.fixture
-def engine_socket(tmp_path: Path) -> Path:
-    """Where the test's processes look for the engine: take it away, and the engine is away."""
-    path = tmp_path / "engine.sock"
-    path.symlink_to("/var/run/docker.sock")
-    return path
-
-
-@pytest.fixture(autouse=True)
-def docker_settings(containers, image, engine_socket, monkeypatch) -> None:  # noqa: F811
-    """What the processes of this test find in their environment; the test's own platform, too."""
-    monkeypatch.setenv("HODEI_PROVIDER", "docker")
-    monkeypatch.setenv("HODEI_WORKER_IMAGE", image)
-    monkeypatch.setenv("HODEI_DOCKER_NETWORK", "host")
-    monkeypatch.setenv("HODEI_PROVIDER_CAPACITY", "3")
-    monkeypatch.setenv("HODEI_WORKER_DEAD", "3")
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_socket}")
 
 
 def provider_id(query) -> str:
@@ -58,7 +34,7 @@ def test_a_job_runs_in_a_container_and_termination_leaves_none(
     query,
     platform,
     containers: Containers,  # noqa: F811
-    home: str,
+    home: str,  # noqa: F811
 ) -> None:
     """L1, L13: asserted on the engine. The job's exit code is its own; a killed container's worker is TERMINATED."""
     assert provider_id(query)
@@ -83,7 +59,7 @@ def test_a_killed_provider_host_finds_its_workers_again(
     query,
     platform,
     containers: Containers,  # noqa: F811
-    home: str,
+    home: str,  # noqa: F811
 ) -> None:
     """L29: the Celery worker that made it is killed with all its processes; the next job runs in the same container."""
     first = run("true")
@@ -101,9 +77,9 @@ def test_an_engine_that_comes_back_in_time_costs_no_attempt(
     system,
     query,
     platform,
-    engine_socket: Path,
+    engine_socket: Path,  # noqa: F811
     containers: Containers,  # noqa: F811
-    home: str,
+    home: str,  # noqa: F811
 ) -> None:
     """DESIGN 6.8: more tries than the step has attempts, none of them spent; then the worker is made."""
     chosen = provider_id(query)
@@ -122,7 +98,7 @@ def test_while_the_engine_is_away_no_worker_is_asked_for(
     system,
     query,
     platform,
-    engine_socket: Path,
+    engine_socket: Path,  # noqa: F811
 ) -> None:
     """The host says so with its next beat; the job waits, and gets its worker when the engine is back."""
     provider_id(query)
@@ -142,7 +118,7 @@ def test_an_agent_that_never_comes_up_leaves_no_container(
     rows,
     query,
     containers: Containers,  # noqa: F811
-    home: str,
+    home: str,  # noqa: F811
     monkeypatch,
     network: str,
     why: str,
