@@ -35,6 +35,7 @@ _OPTIONS = {
     "queue": "queue",
     "priority": "priority",
     "rate_limit": "rate_limit",
+    "continuation": "continuation",
     "compensation_retry": "undo_retry",
     "compensation_timeout": "undo_timeout",
 }
@@ -44,6 +45,7 @@ class Saga:
     """A definition: a name, a version, an ordered tuple of steps. Decorated order is step order.
 
     `timeout` (seconds or a timedelta) is the deadline of a whole saga; `payload` is an optional model class.
+    `continuation=False`: each of its steps is run by a message of its own.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Saga:
         version: int = 1,
         timeout: float | timedelta | None = None,
         payload: type[PayloadModel] | None = None,
+        continuation: bool = True,
     ) -> None:
         self.name = check_name("saga", str(name), RESERVED_SAGAS)
         if isinstance(version, bool) or not isinstance(version, int) or version < 1:
@@ -60,6 +63,7 @@ class Saga:
         self.version = version
         self.timeout = in_seconds(timeout)
         self.payload = payload
+        self.continuation = continuation
         self._steps: list[Step] = []
 
     @property
@@ -80,8 +84,12 @@ class Saga:
         queue: str | None = None,
         priority: int | None = None,
         rate_limit: str | None = None,
+        continuation: bool = True,
     ) -> Any:
-        """Decorator: the function becomes the saga's next `Step`. `timeout` is its hard limit in seconds."""
+        """Decorator: the function becomes the saga's next `Step`. `timeout` is its hard limit in seconds.
+
+        `continuation=False`: it always waits for a message of its own.
+        """
 
         def register(body: StepFunction) -> Step:
             return self._append(
@@ -97,6 +105,7 @@ class Saga:
                     queue=queue or "steps",
                     priority=priority,
                     rate_limit=rate_limit,
+                    continuation=continuation,
                 )
             )
 

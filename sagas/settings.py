@@ -31,6 +31,8 @@ class Settings:
     worker_dead: float = 20.0
     visibility_timeout: float = 3600.0
     max_payload: int = 262_144
+    continuation_ms: int = 200
+    """For so many milliseconds a message may go on to further steps of its saga; 0: each step is a message's."""
     event_exchange: str | None = None
     """A topic exchange that the relay publishes events to; None: none."""
     event_exchange_types: tuple[str, ...] = ()

@@ -49,6 +49,8 @@ class Step:
     undo_retry: RetryPolicy = DEFAULT_COMPENSATION_RETRY
     undo_timeout: float | None = None
     probe: StepFunction | None = None
+    continuation: bool = True
+    """Whether the message of the step before it may go on to this one, in the same process."""
     child: str | None = None
     """The saga that this step is; its function then makes that saga's payload."""
 

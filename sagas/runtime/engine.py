@@ -11,6 +11,7 @@ from uuid import UUID
 from sagas.errors import ConfigurationError, UnknownSaga
 from sagas.events import Subscriber
 from sagas.registry import Registry
+from sagas.runtime.continuation import Continuation
 from sagas.runtime.publish import publish_found
 from sagas.runtime.runner import Runner
 from sagas.settings import Settings
@@ -78,6 +79,10 @@ class Engine:
     @cached_property
     def runner(self) -> Runner:
         return Runner(self.store, self.registry, self.ports, self.settings, self.shadow_ports)
+
+    @cached_property
+    def continuation(self) -> Continuation:
+        return Continuation(self)
 
     @cached_property
     def orchestrator(self) -> Orchestrator:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sagas.context import Outputs, SagaContext
@@ -20,11 +21,24 @@ from sagas.runtime.renewal import renewed
 from sagas.runtime.transaction import together
 from sagas.settings import Settings
 from sagas.step import Step
-from sagas.store.requests import Claimant
+from sagas.store.requests import Claimant, Onward
 from sagas.store.store import Store
 from sagas.types import SagaId
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A claim that a commit has made with it: what is to be run next, by this process."""
+
+    step: str
+    attempt_id: uuid.UUID
+    claim: dict[str, Any]
+
+
+MayGoOn = Callable[[str, int], tuple[str, ...]]
+"""Asked at the commit, with saga type and version: the steps that this process may go on to without a message."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class Report:
     outcome: Outcome | None = None
     touched: str | None = None
     """Another saga that this has moved, its child or its parent; its message may be due."""
+    then: Granted | None = None
 
     @property
     def undo(self) -> bool:
@@ -62,15 +77,38 @@ class Runner:
         self._settings = settings
         self._shadow_ports = shadow_ports or {}
 
-    def run(self, saga_id: SagaId, step_name: str, *, undo: bool, by: Claimant, ride: bool = False) -> Report:
-        """One attempt. `ride`: the message at hand carries the successor, too. Raises StorageUnavailable."""
-        attempt_id = uuid.uuid4()
-        claim = patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), CLAIM_PATIENCE)
+    def run(
+        self,
+        saga_id: SagaId,
+        step_name: str,
+        *,
+        undo: bool,
+        by: Claimant,
+        ride: bool = False,
+        granted: Granted | None = None,
+        may_go_on: MayGoOn | None = None,
+    ) -> Report:
+        """One attempt. `ride`: the message at hand carries the successor, too. Raises StorageUnavailable.
+
+        `granted`: it is claimed already. `may_go_on`: the commit may claim what comes next, which the caller then runs
+        (`Report.then`).
+        """
+        attempt_id = granted.attempt_id if granted else uuid.uuid4()
+        claim = granted.claim if granted else self._claim(saga_id, step_name, undo, attempt_id, by)
         if claim["verdict"] != "granted":
             log.info("saga %s step %s: claim refused, %s", saga_id, step_name, claim["verdict"])
             return Report(claim["verdict"])
         ports = self._shadow_ports if claim.get("shadow") else self._ports
-        attempt = _Attempt(self._store, self._registry, ports, self._settings, saga_id, step_name, attempt_id)
+        attempt = _Attempt(
+            self._store,
+            self._registry,
+            ports,
+            self._settings,
+            saga_id,
+            step_name,
+            attempt_id,
+            _Next(may_go_on, claim, undo, by) if may_go_on else None,
+        )
         outcome, answer = attempt.run(claim, ride)
         if answer["verdict"] not in ("committed", "recorded"):
             log.warning("saga %s step %s: attempt %s came late (%s)", saga_id, step_name, attempt_id, answer["verdict"])
@@ -82,7 +120,30 @@ class Runner:
             route=answer.get("route") or [],
             outcome=outcome,
             touched=answer.get("touched"),
+            then=attempt.then(answer),
         )
+
+    def _claim(
+        self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant
+    ) -> dict[str, Any]:
+        return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), CLAIM_PATIENCE)
+
+
+class _Next:
+    """What this attempt's commit may claim. The id is one for all tries to commit, so that a lost reply is harmless."""
+
+    def __init__(self, may_go_on: MayGoOn, claim: dict[str, Any], undo: bool, by: Claimant) -> None:
+        self._ask = partial(may_go_on, claim["saga_type"], claim["version"])
+        self._undo = undo
+        self._by = by
+        self.attempt_id = uuid.uuid4()
+        self._asked: Onward | None = None
+
+    def onward(self) -> Onward | None:
+        """Asked when the step is done; what was asked for once stays asked for."""
+        if self._asked is None and (steps := self._ask()):
+            self._asked = Onward(steps, self._undo, self.attempt_id, self._by)
+        return self._asked
 
 
 @dataclass(frozen=True)
@@ -96,6 +157,11 @@ class _Attempt:
     saga_id: SagaId
     step_name: str
     attempt_id: uuid.UUID
+    next: _Next | None = None
+
+    def then(self, answer: dict[str, Any]) -> Granted | None:
+        then = answer.get("then")
+        return Granted(then["step"], self.next.attempt_id, then["claim"]) if then and self.next else None
 
     def run(self, claim: dict[str, Any], ride: bool) -> tuple[Outcome, dict[str, Any]]:
         try:
@@ -198,6 +264,7 @@ class _Attempt:
             events=events if done else None,
             retry_in=outcome.retry_in,
             ride=ride,
+            onward=self.next.onward() if self.next and outcome.kind == "done" else None,
             session=session,
         )
 

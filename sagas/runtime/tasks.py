@@ -13,6 +13,7 @@ from celery.exceptions import Retry
 from sagas.definition import Saga
 from sagas.errors import HodeiError, StorageUnavailable
 from sagas.runtime import seen
+from sagas.runtime.continuation import GoesOn
 from sagas.runtime.engine import Engine
 from sagas.runtime.limits import message_limit
 from sagas.runtime.process import claimant
@@ -33,8 +34,9 @@ def register_step_tasks(app: Celery, engine: Engine, sagas: list[Saga]) -> None:
             _widen(limits, (saga.name, step.name, False), plan["timeout_s"], step.rate_limit)
             if step.has_compensation:
                 _widen(limits, (saga.name, step.name, True), plan["undo_timeout_s"], None)
+    base = type("StepTask", (GoesOn, app.Task), {"abstract": True})
     for (saga_type, step_name, undo), (limit, rate_limit) in limits.items():
-        _register_step_task(app, engine, saga_type, step_name, undo, limit, rate_limit)
+        _register_step_task(app, engine, base, saga_type, step_name, undo, limit, rate_limit)
 
 
 def _widen(
@@ -48,9 +50,17 @@ def _widen(
 
 
 def _register_step_task(
-    app: Celery, engine: Engine, saga_type: str, step_name: str, undo: bool, limit: float, rate_limit: str | None
+    app: Celery,
+    engine: Engine,
+    base: type,
+    saga_type: str,
+    step_name: str,
+    undo: bool,
+    limit: float,
+    rate_limit: str | None,
 ) -> None:
     @app.task(
+        base=base,
         name=task_name(saga_type, step_name, undo),
         bind=True,
         shared=False,
@@ -67,10 +77,22 @@ def _register_step_task(
         ride = bool(self.request.chain)
         try:
             by = claimant(node, engine.incarnation)
-            report = engine.runner.run(SagaId(saga_id), step_name, undo=undo, by=by, ride=ride)
+            report = engine.runner.run(
+                SagaId(saga_id),
+                step_name,
+                undo=undo,
+                by=by,
+                ride=ride,
+                granted=engine.continuation.granted(step_name),
+                may_go_on=engine.continuation.gate(step_name, undo),
+            )
         except StorageUnavailable:
             self.request.chain = None
             raise
+        if report.then:
+            self.request.chain = None
+            engine.continuation.go_on(report.saga_type, report.then, undo)
+            return
         follow_up(engine, SagaId(saga_id), report, ride, self.request)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sagas.jsontext import to_json
+from sagas.settings import LEASE_MARGIN
 from sagas.types import SagaId
 
 SHADOW = "sagas.shadow"
@@ -24,6 +25,21 @@ class Claimant:
     started: float | None = None
     incarnation: uuid.UUID | None = None
     """The worker's main process, whose heartbeat speaks for this claim; None for a script."""
+
+    def parameters(self) -> tuple[Any, ...]:
+        """As `saga_claim` takes them, with the margin (seconds) that its lease has."""
+        node = str(self.incarnation) if self.incarnation else None
+        return (self.node, self.host, self.pid, self.started, LEASE_MARGIN, node)
+
+
+@dataclass(frozen=True)
+class Onward:
+    """What a commit may claim in the same statement: the next of these steps (of their undos), as this attempt."""
+
+    steps: tuple[str, ...]
+    undo: bool
+    attempt_id: uuid.UUID
+    by: Claimant
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sagas.errors import StorageUnavailable
 from sagas.jsontext import to_json
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
-from sagas.store.requests import Claimant, StartRequest
+from sagas.store.requests import Claimant, Onward, StartRequest
 from sagas.store.wire import execute_on, first_line, is_trouble, translate
 from sagas.types import SagaId
 
@@ -27,6 +27,9 @@ T = TypeVar("T")
 START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+COMMIT_AND_CLAIM = (
+    "SELECT saga_commit_and_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
 
 
@@ -50,9 +53,7 @@ class Store:
 
     def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
         """`{"verdict": "granted", ...}` with what the step needs, or another verdict that says why not."""
-        node = str(by.incarnation) if by.incarnation else None
-        process = (by.node, by.host, by.pid, by.started, LEASE_MARGIN, node)
-        parameters = (str(saga_id), step, undo, str(attempt_id), *process)
+        parameters = (str(saga_id), step, undo, str(attempt_id), *by.parameters())
         return dict(self._call(CLAIM, parameters))
 
     def commit(
@@ -67,10 +68,15 @@ class Store:
         events: list[tuple[str, dict[str, Any]]] | None = None,
         retry_in: float | None = None,
         ride: bool = False,
+        onward: Onward | None = None,
         session: Any = None,
     ) -> dict[str, Any]:
-        """`{"verdict", "next", "route"}`; with `session` as the last statement of a transactional step."""
-        parameters = (
+        """`{"verdict", "next", "route"}`; with `session` as the last statement of a transactional step.
+
+        With `onward` what comes next is claimed, too, if it is one of those: `"then": {"step", "claim"}`.
+        """
+        sql = COMMIT
+        parameters: tuple[Any, ...] = (
             str(saga_id),
             step,
             str(attempt_id),
@@ -81,9 +87,13 @@ class Store:
             retry_in,
             ride,
         )
+        if onward is not None:
+            sql = COMMIT_AND_CLAIM
+            claim = (onward.undo, list(onward.steps), str(onward.attempt_id), *onward.by.parameters())
+            parameters += claim
         if session is not None:
-            return dict(self._inside(session, COMMIT, parameters))
-        return dict(self._call(COMMIT, parameters))
+            return dict(self._inside(session, sql, parameters))
+        return dict(self._call(sql, parameters))
 
     def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
         """False if the attempt is no longer the current one."""

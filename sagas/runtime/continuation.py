@@ -1,0 +1,218 @@
+"""Local continuation: a message goes on to the next steps of its saga in the same process (design 6.5).
+
+Not a second engine: the commit of a step claims the next one with it, and that one is run as the Celery task it is,
+with its own id, name, parent and signals, only without the broker in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sagas.definition import Saga
+from sagas.errors import UnknownSaga
+from sagas.runtime.limits import CLAIM_PATIENCE
+from sagas.runtime.publish import task_name
+from sagas.runtime.runner import Granted, MayGoOn
+from sagas.step import Step
+
+if TYPE_CHECKING:
+    from celery import Task
+
+    from sagas.runtime.engine import Engine
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one continued step was to Celery: its main process sends the events, which only it can.
+
+    `started` is a POSIX time, `runtime` seconds, `state` one of Celery's.
+    """
+
+    uuid: str
+    name: str
+    parent_id: str
+    root_id: str
+    kwargs: str
+    started: float
+    runtime: float
+    state: str
+    error: str = ""
+    traceback: str = ""
+
+
+class Continued(str):
+    """The result of a message's first step as text, and what followed it: the way from a pool's child to its parent."""
+
+    steps: tuple[Told, ...] = ()
+
+
+class _Message(threading.local):
+    """The message that this thread is at."""
+
+    began: float = 0.0
+    until: float = 0.0
+    limit: float = 0.0
+    granted: Granted | None = None
+    then: tuple[str, Granted] | None = None
+
+    def begin(self, budget: float, limit: float) -> None:
+        self.began = time.monotonic()
+        self.until = self.began + budget
+        self.limit = limit
+        self.granted = self.then = None
+
+    def advance(self) -> str | None:
+        """The name of the task that is to be run now, whose claim is at hand; None at the message's end."""
+        name, self.granted = self.then or (None, None)
+        self.then = None
+        return name
+
+
+class Continuation:
+    """Of one engine: what may follow what, and where each thread's message stands."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._message = _Message()
+        self._successors: dict[tuple[str, int, str, bool], tuple[tuple[str, float], ...]] = {}
+
+    def trace(self, task: Task, tracer: Any, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+        """Celery's tracer for a message of `task`, and for each step that it goes on to."""
+        budget = self._engine.settings.continuation_ms / 1000
+        if budget <= 0 or request is None:
+            return tracer(uuid, args, kwargs, request)
+        here = self._message
+        here.begin(budget, task.time_limit or 0.0)
+        told: list[Told] = []
+        try:
+            answer = tracer(uuid, args, kwargs, request)
+            while (name := here.advance()) is not None:
+                request = _successor(request, name)
+                told.append(_told(self._engine.app.tasks[name], request))
+        finally:
+            here.until = 0.0
+        if not told:
+            return answer
+        text = Continued(answer.retstr)
+        text.steps = tuple(told)
+        return answer._replace(retstr=text)
+
+    def granted(self, step_name: str) -> Granted | None:
+        """The claim that the commit of the step before has made, if this thread goes on from there."""
+        granted, self._message.granted = self._message.granted, None
+        return granted if granted and granted.step == step_name else None
+
+    def gate(self, step_name: str, undo: bool) -> MayGoOn | None:
+        """For the runner, at this step; None where there is no message that could go on."""
+        return partial(self._may_go_on, step_name, undo) if self._message.until else None
+
+    def go_on(self, saga_type: str, then: Granted, undo: bool) -> None:
+        """Run this when the task at hand is over."""
+        self._message.then = (task_name(saga_type, then.step, undo), then)
+
+    def _may_go_on(self, step_name: str, undo: bool, saga_type: str, version: int) -> tuple[str, ...]:
+        here, now = self._message, time.monotonic()
+        if now >= here.until:
+            return ()
+        key = (saga_type, version, step_name, undo)
+        if key not in self._successors:
+            self._successors[key] = self._find(*key)
+        # Celery's hard limit is the message's: what is left of it must do for the next step and its commit (R12).
+        left = here.limit - (now - here.began)
+        return tuple(name for name, needed in self._successors[key] if needed <= left)
+
+    def _find(self, saga_type: str, version: int, step_name: str, undo: bool) -> tuple[tuple[str, float], ...]:
+        """The steps that could have run by the same message without anybody seeing it, and the seconds they need."""
+        try:
+            saga = self._engine.registry.get(saga_type, version)
+            step = saga.get(step_name)
+        except (UnknownSaga, KeyError):
+            return ()
+        return tuple(
+            (other.name, task.time_limit - CLAIM_PATIENCE)
+            for other in _neighbours(saga, step, undo)
+            if (task := self._engine.app.tasks.get(task_name(saga_type, other.name, undo)))
+            and task.time_limit
+            and not task.rate_limit
+        )
+
+
+def _neighbours(saga: Saga, step: Step, undo: bool) -> list[Step]:
+    """On the same queue, with the same priority, and not told to wait for a message."""
+    if not saga.continuation:
+        return []
+    if undo:
+        others = [one for one in saga.steps if one.undo is not None and one.undo_queue == step.undo_queue]
+    else:
+        after = saga.steps.index(step) + 1
+        others = [one for one in saga.steps[after : after + 1] if one.queue == step.queue]
+    return [one for one in others if one.continuation and one.priority == step.priority and one is not step]
+
+
+def _successor(request: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The request that the message of this task would have been, had the chain been published."""
+    chain = list(request.get("chain") or ())
+    hop = chain.pop() if chain else None
+    if hop is not None and hop["task"] != name:
+        hop, chain = None, []
+    options = hop["options"] if hop else {}
+    task_id = options.get("task_id") or str(uuid.uuid4())
+    return {
+        **request,
+        "id": task_id,
+        "correlation_id": task_id,
+        "task": name,
+        "parent_id": request["id"],
+        "root_id": request.get("root_id") or request["id"],
+        "chain": chain or None,
+        "callbacks": None,
+        "errbacks": options.get("link_error") or request.get("errbacks"),
+        "retries": 0,
+        "eta": None,
+    }
+
+
+def _told(task: Any, request: dict[str, Any]) -> Told:
+    """Run it."""
+    started = time.time()
+    answer = task.tracer(request["id"], request["args"], request["kwargs"], request)
+    info = answer.info
+    return Told(
+        uuid=request["id"],
+        name=request["task"],
+        parent_id=request["parent_id"],
+        root_id=request["root_id"],
+        kwargs=repr(request["kwargs"]),
+        started=started,
+        runtime=answer.runtime if answer.runtime is not None else time.time() - started,
+        state=info.state if info else "SUCCESS",
+        error=repr(info.retval) if info else "",
+        traceback=str(getattr(answer.retval, "traceback", "")) if info else "",
+    )
+
+
+class GoesOn:
+    """Mixed into the app's own Task class, for step tasks: whoever traces one goes on with what follows it.
+
+    Celery gives each task its tracer by assignment, in every kind of pool; what it gets back runs the message.
+    """
+
+    app: Any
+    tracer: Any = None
+    Request = "sagas.runtime.step_request:StepRequest"
+
+    @property
+    def __trace__(self) -> Any:
+        if self.tracer is None:
+            return None
+        return partial(self.app.hodei_engine.continuation.trace, self, self.tracer)
+
+    @__trace__.setter
+    def __trace__(self, tracer: Any) -> None:
+        self.tracer = tracer

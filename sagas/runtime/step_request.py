@@ -1,0 +1,43 @@
+"""What a worker's main process knows of a step's message: the events of the steps that it went on to, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.worker.request import Request
+
+from sagas.runtime.continuation import Continued, Told
+
+
+class StepRequest(Request):
+    """Celery's own; when it ends, each step that followed in the same message is told of as a task of its own."""
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        super().send_event(type, **fields)
+        result = fields.get("result")
+        if isinstance(result, Continued) and self._eventer and self._eventer.enabled and self.task.send_events:
+            for step in result.steps:
+                self._tell(step)
+
+    def _tell(self, step: Told) -> None:
+        """As Celery would: received, started, and how it ended."""
+        send, begun, ended = self._eventer.send, step.started, step.started + step.runtime
+        send(
+            "task-received",
+            uuid=step.uuid,
+            name=step.name,
+            args="()",
+            kwargs=step.kwargs,
+            root_id=step.root_id,
+            parent_id=step.parent_id,
+            retries=0,
+            eta=None,
+            expires=None,
+            timestamp=begun,
+        )
+        send("task-started", uuid=step.uuid, timestamp=begun)
+        if step.state == "SUCCESS":
+            send("task-succeeded", uuid=step.uuid, result="None", runtime=step.runtime, timestamp=ended)
+        else:
+            kind = "task-retried" if step.state == "RETRY" else "task-failed"
+            send(kind, uuid=step.uuid, exception=step.error, traceback=step.traceback, timestamp=ended)
