@@ -50,6 +50,8 @@ class Continued(str):
     """The result of a message's first step as text, and what followed it: the way from a pool's child to its parent."""
 
     steps: tuple[Told, ...] = ()
+    ended: float = 0.0
+    """When the first step was over (POSIX time): its parent hears of it only now."""
 
 
 class _Message(threading.local):
@@ -92,6 +94,7 @@ class Continuation:
         told: list[Told] = []
         try:
             answer = tracer(uuid, args, kwargs, request)
+            ended = time.time()
             while (name := here.advance()) is not None:
                 request = _successor(request, name)
                 told.append(_told(self._engine.app.tasks[name], request))
@@ -100,7 +103,7 @@ class Continuation:
         if not told:
             return answer
         text = Continued(answer.retstr)
-        text.steps = tuple(told)
+        text.steps, text.ended = tuple(told), ended
         return answer._replace(retstr=text)
 
     def granted(self, step_name: str) -> Granted | None:

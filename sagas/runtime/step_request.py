@@ -13,9 +13,12 @@ class StepRequest(Request):
     """Celery's own; when it ends, each step that followed in the same message is told of as a task of its own."""
 
     def send_event(self, type: str, **fields: Any) -> None:
-        super().send_event(type, **fields)
         result = fields.get("result")
-        if isinstance(result, Continued) and self._eventer and self._eventer.enabled and self.task.send_events:
+        if not isinstance(result, Continued):
+            super().send_event(type, **fields)
+            return
+        super().send_event(type, **fields, timestamp=result.ended)
+        if self._eventer and self._eventer.enabled and self.task.send_events:
             for step in result.steps:
                 self._tell(step)
 

@@ -77,6 +77,24 @@ def test_an_idempotent_step_costs_two_round_trips(lab: Lab, trips: list[str]) ->
     assert trips == ["SELECT saga_claim", "SELECT saga_commit"]
 
 
+def test_with_continuation_a_step_costs_one_round_trip(lab: Lab, trips: list[str]) -> None:
+    """Budget: the commit of a step claims the next one; the first step of a message has a claim besides."""
+    saga = lab.define("order", a={}, b={}, c={})
+    run, saga_id = runner(lab, saga)
+    names = iter([("b",), ("c",), ()])
+    trips.clear()
+    report = run.run(saga_id, "a", undo=False, by=NODE, may_go_on=lambda saga_type, version: next(names))
+    assert trips == ["SELECT saga_claim", "SELECT saga_commit_and_claim"]
+    for step in ("b", "c"):
+        trips.clear()
+        assert report.then and report.then.step == step
+        report = run.run(
+            saga_id, step, undo=False, by=NODE, granted=report.then, may_go_on=lambda saga_type, version: next(names)
+        )
+        assert len(trips) == 1
+    assert (report.then, report.next) == (None, "end")
+
+
 def test_a_failure_and_an_undo_cost_two_each(lab: Lab, trips: list[str]) -> None:
     """Budget: the turn rides in the commit of the failure."""
     saga = build("order", a={})

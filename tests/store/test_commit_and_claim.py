@@ -1,0 +1,108 @@
+"""The commit of a step claims the next one with it: one statement, and every rule of a claim (R3, R5, R9, R10, R12)."""
+
+import uuid
+from typing import Any
+
+from sagas.store.requests import Onward
+from tests.store.lab import NODE, ONCE, PIVOT, Lab, Run
+
+ALL = ("a", "b", "c")
+
+
+def go_on(
+    run: Run, step: str, attempt: uuid.UUID, *steps: str, undo: bool = False, then: uuid.UUID | None = None, **more: Any
+) -> dict[str, Any]:
+    return run.commit(step, attempt, onward=Onward(steps or ALL, undo, then or uuid.uuid4(), NODE), **more)
+
+
+def test_the_next_step_is_granted_as_by_a_claim_of_its_own(lab: Lab) -> None:
+    """R5: the same answer as saga_claim gives for that attempt."""
+    run, then = lab.run(a={}, b={}, c={}), uuid.uuid4()
+    answer = go_on(run, "a", run.claim("a"), then=then, output={"n": 1})
+    assert (answer["verdict"], answer["next"], answer["then"]["step"]) == ("committed", "continue", "b")
+    assert answer["then"]["claim"] == run.ask("b", attempt=then)
+    assert answer["then"]["claim"]["outputs"] == {"a": {"n": 1}}
+    assert run.states() == ["COMPLETED", "IN_PROGRESS", "PENDING"]
+    run.commit("b", then)
+    answer = go_on(run, "c", run.claim("c"))
+    assert (answer["next"], "then" in answer, run.state) == ("end", False, "COMPLETED")
+
+
+def test_a_lost_reply_is_said_again(lab: Lab) -> None:
+    """R5: asked again, the outcome is on record and the same next attempt granted; nothing is done twice."""
+    run, attempt, then = lab.run(a={}, b={}), uuid.uuid4(), uuid.uuid4()
+    run.ask("a", attempt=attempt)
+    first = go_on(run, "a", attempt, then=then)
+    before = run.dump()
+    second = go_on(run, "a", attempt, then=then)
+    assert (second["verdict"], second["then"]) == ("recorded", first["then"])
+    assert run.dump() == before
+    assert run.step("b")["attempt"] == 1
+
+
+def test_only_what_was_named_and_only_the_same_way(lab: Lab) -> None:
+    """R9: a step that is not among them waits for its message; a saga that has turned round is not gone on with."""
+    run = lab.run(a={}, b={}, c={})
+    assert "then" not in go_on(run, "a", run.claim("a"), "c")
+    assert run.states() == ["COMPLETED", "PENDING", "PENDING"]
+    attempt = run.claim("b")
+    run.cancel()
+    answer = go_on(run, "b", attempt)
+    assert (answer["next"], "then" in answer) == ("undo", False)
+    assert run.row()["live_claims"] == 0
+
+
+def test_a_failure_claims_nothing(lab: Lab) -> None:
+    run = lab.run(a={}, b={})
+    answer = go_on(run, "a", run.claim("a"), outcome="failed", retry_in=1.0)
+    assert (answer["next"], "then" in answer) == ("again", False)
+    assert run.row()["live_claims"] == 0
+
+
+def test_a_late_attempt_claims_nothing(lab: Lab) -> None:
+    """R4: whoever was taken over has no successor."""
+    run = lab.run(a={}, b={})
+    late = run.lose("a")
+    assert go_on(run, "a", late)["verdict"] == "late"
+    assert run.row()["live_claims"] == 0
+
+
+def test_a_paused_saga_is_not_gone_on_with(lab: Lab) -> None:
+    run = lab.run(a={}, b={})
+    attempt = run.claim("a")
+    lab.store.pause(run.saga_id, True, "wait", "tester")
+    answer = go_on(run, "a", attempt)
+    assert (answer["verdict"], "then" in answer) == ("committed", False)
+    assert run.states() == ["COMPLETED", "PENDING"]
+
+
+def test_undos_go_on_in_reverse(lab: Lab) -> None:
+    """P6, R18: what is undone next is the store's decision; the last one ends the saga."""
+    run = lab.run(a={}, b={}, c={"undo": False}, d={"attempts": 1})
+    run.do("a", "b", "c")
+    run.do("d", outcome="failed")
+    then = uuid.uuid4()
+    answer = go_on(run, "b", run.claim("b", undo=True), undo=True, then=then)
+    assert (answer["then"]["step"], answer["then"]["claim"]["phase"]) == ("a", "undo")
+    answer = go_on(run, "a", then, undo=True)
+    assert (answer["next"], "then" in answer, run.state) == ("end", False, "COMPENSATED")
+
+
+def test_the_outcome_waits_for_the_disk_and_so_does_a_claim_that_must(lab: Lab) -> None:
+    """R13: one synchronous commit for both, whatever the next step is."""
+    for kind in ({}, ONCE, PIVOT):
+        run = lab.run(a={}, b=kind)
+        attempt = run.claim("a")
+        connection = lab.connect(autocommit=False)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT saga_commit_and_claim(%s, 'a', %s, 'done', 'null', NULL, '[]', NULL, false, false, %s, %s,"
+                " 'n', NULL, NULL, NULL, 10, NULL) AS answer",
+                (str(run.saga_id), str(attempt), ["b"], str(uuid.uuid4())),
+            )
+            assert cursor.fetchone()["answer"]["then"]["step"] == "b"
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone()["synchronous_commit"] == "on"
+        connection.commit()
+        connection.close()
+        assert run.states() == ["COMPLETED", "IN_PROGRESS"]
