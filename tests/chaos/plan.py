@@ -93,8 +93,12 @@ class Plan:
 
     @property
     def env(self) -> dict[str, str]:
-        """In every third seed the broker delivers again what is not acknowledged within five seconds (L43)."""
-        return {"HODEI_VISIBILITY_TIMEOUT": "5"} if self.seed % 3 == 0 else {}
+        """In every third seed the broker delivers again what is not acknowledged within five seconds (L43).
+
+        In half of them each step has a message of its own, in the other half messages go on to further steps.
+        """
+        short = {"HODEI_VISIBILITY_TIMEOUT": "5"} if self.seed % 3 == 0 else {}
+        return {**short, "HODEI_CONTINUATION_MS": "0" if self.seed % 4 >= 2 else "200"}
 
 
 def draw(seed: int, sagas: int, kills: int) -> Plan:

@@ -1,5 +1,8 @@
 """After a crash of PostgreSQL the unlogged epoch is empty, and claims may have vanished: R13."""
 
+from sagas import Saga
+from sagas.settings import Settings
+from sagas.store.definitions import register
 from tests.harness.database import MakeDatabase
 from tests.harness.servers import PostgresServer
 from tests.store.lab import LEASE, ONCE, PIVOT, Lab
@@ -78,6 +81,20 @@ def test_a_transactional_step_leaves_nothing(lab: Lab) -> None:
     lab.reconcile()
 
     assert run.step("a")["effect_possible"] is False
+
+
+def test_a_child_that_is_not_on_record_was_not_started(lab: Lab) -> None:
+    """R13: it starts by the commit, so that nothing need be undone and nobody waits (chaos, seed 3: 310 s)."""
+    kid = lab.define("kid", k={})
+    family = Saga("family")
+    family.child("c", kid.name)
+    register(lab.engine, [family], Settings())
+    run = lab.start("family")
+    crash(lab)
+    lab.reconcile()
+
+    assert (run.step("c")["effect_possible"], run.row()["quiet_at"]) == (False, None)
+    assert run.cancel() == "cancelled"
 
 
 def test_a_pivot_whose_claim_vanished_is_open(lab: Lab) -> None:

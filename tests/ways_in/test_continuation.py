@@ -133,7 +133,9 @@ def test_events_tell_of_each_step(
                 found.setdefault(event["uuid"], []).append(event)
         return {told[0]["name"]: told for told in found.values() if told[0]["name"].startswith("scenario.")}
 
-    wait_for(lambda: len(stories()) == 7 and all(len(told) == 3 for told in stories().values()), 15, lambda: str(stories()))
+    wait_for(
+        lambda: len(stories()) == 7 and all(len(told) == 3 for told in stories().values()), 15, lambda: str(stories())
+    )
     told = stories()
     for name, (received, started, ended) in told.items():
         assert (received["type"], started["type"]) == ("task-received", "task-started")
