@@ -224,19 +224,26 @@ class Store:
             return self._run(one)
 
     def _run(self, work: Callable[[Any], T]) -> T:
-        """One autocommitted transaction on a pooled connection, without SQLAlchemy's statement machinery."""
+        """One autocommitted transaction on a pooled connection, without SQLAlchemy's statement machinery.
+
+        Nor its AUTOCOMMIT: giving that back sets the isolation level, which is a round trip of its own.
+        """
         try:
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                raw = connection.connection.cursor()
-                try:
-                    return work(raw)
-                except psycopg2.Error as error:
-                    if is_trouble(raw.connection, error):
-                        connection.invalidate()
-                        raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}") from error
-                    raise translate(error) from error
-                finally:
-                    raw.close()
+            pooled = self._engine.raw_connection()
+            raw: Any = pooled.dbapi_connection
+            try:
+                raw.autocommit = True
+                with raw.cursor() as cursor:
+                    return work(cursor)
+            except psycopg2.Error as error:
+                if is_trouble(raw, error):
+                    pooled.invalidate()
+                    raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}") from error
+                raise translate(error) from error
+            finally:
+                if pooled.is_valid and not raw.closed:
+                    raw.autocommit = False
+                pooled.close()
         except (DBAPIError, PoolTimeout, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             # SQLAlchemy wraps what its own statements meet, but not what giving the connection back to the pool does.
             cause = error.orig if isinstance(error, DBAPIError) else error

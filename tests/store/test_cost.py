@@ -95,6 +95,30 @@ def test_with_continuation_a_step_costs_one_round_trip(lab: Lab, trips: list[str
     assert (report.then, report.next) == (None, "end")
 
 
+def test_nothing_is_sent_besides(lab: Lab, trips: list[str]) -> None:
+    """As the server counts: what the driver sends by itself (a SET, say) is a transaction and a round trip, too."""
+    steps: dict[str, Any] = {f"s{number:02}": {} for number in range(40)}
+    run, _ = runner(lab, lab.define("order", **steps))
+    store, sagas = run._store, 5
+    ids = [SagaId(store.start(StartRequest("order", {}))["saga_id"]) for _ in range(sagas)]
+
+    def committed() -> int:
+        with store.engine.connect() as connection:
+            connection.execute(sa.text("SELECT pg_stat_force_next_flush()"))
+            connection.rollback()
+            connection.execute(sa.text("SELECT pg_stat_clear_snapshot()"))
+            counted = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+            return int(connection.execute(sa.text(counted)).scalar_one())
+
+    before, sent = committed(), len(trips)
+    for saga_id in ids:
+        for step in steps:
+            run.run(saga_id, step, undo=False, by=NODE)
+    statements = len(trips) - sent
+    assert statements == 2 * len(steps) * sagas
+    assert committed() - before < 1.2 * statements, "nobody else is at this database but now and then autovacuum"
+
+
 def test_a_failure_and_an_undo_cost_two_each(lab: Lab, trips: list[str]) -> None:
     """Budget: the turn rides in the commit of the failure."""
     saga = build("order", a={})
