@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +27,8 @@ class Line(Protocol):
     """How a client reaches the engine: `sagas.runtime.direct` over SQL, `sagas.runtime.indirect` over the broker."""
 
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str: ...
+
+    def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]: ...
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]: ...
 
@@ -81,17 +83,54 @@ class SagaClient:
         does not wait for a worker's answer: the saga is lost if the message is. Raises InvalidPayload, UnknownSaga,
         IdempotencyKeyReused before anything durable is written; SagaTimeout, BrokerUnavailable, StorageUnavailable.
         """
-        saga_id = SagaId.new()
-        fields = {
+        fields = self._fields(saga_type, payload, idempotency_key, correlation_id, actor, metadata)
+        return SagaHandle(self, SagaId(self._line.start(fields, session, self.timeout, confirm)))
+
+    def start_many(
+        self,
+        saga_type: str,
+        payloads: Iterable[Mapping[str, Any]],
+        *,
+        idempotency_keys: Iterable[str] | None = None,
+        correlation_id: str | None = None,
+        actor: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        session: Any = None,
+    ) -> list[SagaHandle]:
+        """Start a saga for each payload, in their order: what `start` does, in fewer round trips.
+
+        Needs `database_url`. All are checked before any is written; they are written in transactions of 100, or in that
+        of `session`. Where one of them is refused (IdempotencyKeyReused) or the database goes away, the hundreds before
+        it are started: give `idempotency_keys`, one for each, and do it again. Raises what `start` raises.
+        """
+        bodies = list(payloads)
+        keys = [None] * len(bodies) if idempotency_keys is None else list(idempotency_keys)
+        if len(keys) != len(bodies):
+            raise InvalidPayload(f"there are {len(keys)} idempotency_keys for {len(bodies)} payloads")
+        fields = [
+            self._fields(saga_type, body, key, correlation_id, actor, metadata)
+            for body, key in zip(bodies, keys, strict=True)
+        ]
+        return [SagaHandle(self, SagaId(one)) for one in self._line.start_many(fields, session)]
+
+    def _fields(
+        self,
+        saga_type: str,
+        payload: Mapping[str, Any] | None,
+        idempotency_key: str | None,
+        correlation_id: str | None,
+        actor: str | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        return {
             "saga_type": str(saga_type),
             "payload": check_json(payload if payload is not None else {}, self._max_payload),
             "idempotency_key": _text("idempotency_key", idempotency_key),
             "correlation_id": _text("correlation_id", correlation_id),
             "actor": _text("actor", actor),
             "metadata": dict(metadata or {}),
-            "saga_id": str(saga_id),
+            "saga_id": str(SagaId.new()),
         }
-        return SagaHandle(self, SagaId(self._line.start(fields, session, self.timeout, confirm)))
 
     def handle(self, saga_id: SagaId | str) -> SagaHandle:
         """The handle of a saga that was started elsewhere; nothing is asked yet."""

@@ -10,11 +10,14 @@ from celery import Celery
 from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
 from sagas.runtime.engine import Engine, engine_of
-from sagas.runtime.publish import publish_route
+from sagas.runtime.publish import publish_route, together
 from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load, normalise_database_url
 from sagas.store.requests import StartRequest
 from sagas.types import SagaId
+
+BATCH = 100
+"""Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
 
 
 class DirectLine:
@@ -36,6 +39,26 @@ class DirectLine:
         if session is None:
             publish_route(self._engine.app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
         return str(answer["saga_id"])
+
+    def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]:
+        for one in fields:
+            self._engine.check_payload(one["saga_type"], one["payload"])
+        requests = [
+            StartRequest(**{**one, "saga_id": SagaId(one["saga_id"]), "published": session is None}) for one in fields
+        ]
+        started: list[str] = []
+        for first in range(0, len(requests), BATCH):
+            answers = self._engine.store.start_many(requests[first : first + BATCH], session=session)
+            started += [str(answer["saga_id"]) for answer in answers]
+            if session is None:
+                self._publish(requests[first].saga_type, answers)
+        return started
+
+    def _publish(self, saga_type: str, answers: list[dict[str, Any]]) -> None:
+        app = self._engine.app
+        with together(app) as producer:
+            for answer in answers:
+                publish_route(app, answer["saga_id"], saga_type, answer["route"], undo=False, producer=producer)
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
         repository = self._engine.repository

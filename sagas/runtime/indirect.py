@@ -36,6 +36,9 @@ class BrokerLine:
         answer = self._ask("sagas.start", fields, timeout, wait=confirm)
         return str(answer["saga_id"] if confirm else fields["saga_id"])
 
+    def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]:
+        raise ConfigurationError("start_many writes the sagas itself: give the client database_url, too")
+
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
         answer = self._ask("sagas.status", {"saga_id": str(saga_id)}, timeout)
         return _status(answer["status"]), _result(answer["result"])

@@ -6,7 +6,7 @@ The rules are in the functions (`sagas/store/sql`); this file gives and takes pl
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg2
@@ -25,6 +25,7 @@ from sagas.types import SagaId
 T = TypeVar("T")
 
 START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 COMMIT_AND_CLAIM = (
@@ -50,6 +51,22 @@ class Store:
         if session is not None:
             return dict(self._inside(session, START, request.parameters()))
         return dict(self._call(START, request.parameters()))
+
+    def start_many(self, requests: Sequence[StartRequest], *, session: Any = None) -> list[dict[str, Any]]:
+        """What `start` answers for each, in one transaction: all of them or none.
+
+        They differ in payload, key and id; the rest is that of the first one.
+        """
+        first = requests[0]
+        items = [
+            {"payload": one.payload, "key": one.idempotency_key, "saga_id": str(one.saga_id or SagaId.new())}
+            for one in requests
+        ]
+        saga_type, _, _, correlation_id, actor, _, metadata, _, published = first.parameters()
+        parameters = (saga_type, to_json(items), correlation_id, actor, metadata, published)
+        if session is not None:
+            return list(self._inside(session, START_MANY, parameters))
+        return list(self._call(START_MANY, parameters))
 
     def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
         """`{"verdict": "granted", ...}` with what the step needs, or another verdict that says why not."""

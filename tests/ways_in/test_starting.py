@@ -8,7 +8,15 @@ import sqlalchemy as sa
 from celery import Celery
 from sqlalchemy.orm import Session
 
-from sagas import IdempotencyKeyReused, InvalidPayload, SagaClient, SagaId, SagaNotFound, UnknownSaga
+from sagas import (
+    ConfigurationError,
+    IdempotencyKeyReused,
+    InvalidPayload,
+    SagaClient,
+    SagaId,
+    SagaNotFound,
+    UnknownSaga,
+)
 from tests.harness.database import Query
 from tests.harness.servers import libpq_url
 from tests.harness.wait import never, wait_for
@@ -155,3 +163,50 @@ def test_a_bare_message_starts_one(saga_client: SagaClient, broker_url: str, que
     keys = [row["k"] for row in query("SELECT idempotency_key AS k FROM saga_instances")]
     assert sorted(keys) == ["one-message", "order-42"]
     assert sorted(ledger()) == sorted(DONE * 2)
+
+
+def test_many_are_started_at_once(database_url: str, broker_url: str, query: Query) -> None:
+    """In transactions of a hundred; with keys a second try starts none."""
+    client = SagaClient(broker_url, database_url=database_url)
+    payloads = [{**PAYLOAD, "number": number} for number in range(130)]
+    keys = [f"many-{number}" for number in range(130)]
+    handles = client.start_many("order", payloads, idempotency_keys=keys, correlation_id="nightly", actor="cron")
+    assert len({handle.saga_id for handle in handles}) == 130
+    assert {outcome(handle) for handle in handles} == {"COMPLETED"}
+    rows = query("SELECT saga_id, (context -> 'payload' ->> 'number')::int AS number, actor FROM saga_instances")
+    assert {row["number"]: str(row["saga_id"]) for row in rows} == {
+        number: str(handle.saga_id) for number, handle in enumerate(handles)
+    }
+    assert {row["actor"] for row in rows} == {"cron"}
+    again = client.start_many("order", payloads[:5], idempotency_keys=keys[:5])
+    assert [one.saga_id for one in again] == [one.saga_id for one in handles[:5]]
+    assert client.start_many("order", []) == []
+
+
+def test_many_are_checked_before_any_is_written(client: SagaClient, database_url: str, query: Query) -> None:
+    """P12."""
+    with pytest.raises(InvalidPayload):
+        client.start_many("order", [PAYLOAD, {"when": object()}])
+    with pytest.raises(InvalidPayload, match="1 idempotency_keys for 2 payloads"):
+        client.start_many("order", [PAYLOAD, PAYLOAD], idempotency_keys=["one"])
+    if client._line.__class__.__name__ == "BrokerLine":
+        with pytest.raises(ConfigurationError, match="database_url"):
+            client.start_many("order", [PAYLOAD])
+    else:
+        with pytest.raises(UnknownSaga, match="'ordre'"):
+            client.start_many("ordre", [PAYLOAD])
+    assert query.value("SELECT count(*) FROM saga_instances") == 0
+
+
+def test_many_in_the_callers_transaction(database_url: str, broker_url: str, query: Query) -> None:
+    """They exist when it commits, and reconcile publishes them."""
+    client = SagaClient(broker_url, database_url=database_url)
+    engine = sa.create_engine(database_url.replace("postgresql://", "postgresql+psycopg2://"))
+    with Session(engine) as session:
+        client.start_many("order", [PAYLOAD] * 3, session=session)
+        session.rollback()
+        assert query.value("SELECT count(*) FROM saga_instances") == 0
+        handles = client.start_many("order", [PAYLOAD] * 3, session=session)
+        session.commit()
+    engine.dispose()
+    assert [outcome(handle) for handle in handles] == ["COMPLETED"] * 3
