@@ -208,7 +208,13 @@ class GoesOn:
 
     app: Any
     tracer: Any = None
-    Request = "sagas.runtime.step_request:StepRequest"
+
+    @property
+    def Request(self) -> Any:  # noqa: N802 - Celery's name
+        """That of the app's own tasks, which also tells of the steps that followed. Only a worker asks."""
+        from sagas.runtime.step_request import telling
+
+        return telling(super().Request)  # type: ignore[misc]
 
     @property
     def __trace__(self) -> Any:

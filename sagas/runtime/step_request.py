@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from celery.worker.request import Request
+from kombu.utils.imports import symbol_by_name
 
 from sagas.runtime.continuation import Continued, Told
 
 
-class StepRequest(Request):
-    """Celery's own; when it ends, each step that followed in the same message is told of as a task of its own."""
+@functools.cache
+def telling(base: Any) -> type:
+    """That class of requests (or its import path), with the events of each step that followed in the same message."""
+    return type("StepRequest", (TellsOfSteps, symbol_by_name(base)), {})
+
+
+class TellsOfSteps:
+    """Mixed into a class of Celery's requests."""
+
+    task: Any
+    _eventer: Any
 
     def send_event(self, type: str, **fields: Any) -> None:
         result = fields.get("result")
         if not isinstance(result, Continued):
-            super().send_event(type, **fields)
+            super().send_event(type, **fields)  # type: ignore[misc]
             return
-        super().send_event(type, **fields, timestamp=result.ended)
+        super().send_event(type, **fields, timestamp=result.ended)  # type: ignore[misc]
         if self._eventer and self._eventer.enabled and self.task.send_events:
             for step in result.steps:
                 self._tell(step)
