@@ -17,7 +17,7 @@ from sagas.store.schema import saga_events
 
 @dataclass(frozen=True)
 class SagaTotals:
-    """All sagas of one type in one state; `seconds` is their mean duration, None while they go on."""
+    """All sagas of one type in one state, but no shadows; `seconds` is their mean duration, None while they go on."""
 
     saga_type: str
     state: str
@@ -56,6 +56,7 @@ class Sagas:
                 func.avg(seconds),
             )
             .join(each, each.c.saga_id == SagaRecord.saga_id)
+            .where(SagaRecord.shadow.is_(False))
             .group_by(SagaRecord.saga_type, SagaRecord.state)
             .order_by(SagaRecord.saga_type, SagaRecord.state)
         )

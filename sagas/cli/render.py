@@ -26,6 +26,7 @@ HEAD = [
     "deadline",
     "paused_at",
     "pause_reason",
+    "shadow",
 ]
 
 
@@ -35,7 +36,7 @@ def render_sagas(sagas: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
             one["saga_id"],
-            one["saga_type"],
+            one["saga_type"] + (" (shadow)" if one["shadow"] else ""),
             one["state"],
             one["step"] or "-",
             _time(one["started_at"]),
@@ -49,7 +50,7 @@ def render_sagas(sagas: Sequence[Mapping[str, Any]]) -> None:
 
 def render_saga(saga: Mapping[str, Any]) -> None:
     """One saga: what it is, its steps, its events, what is outstanding."""
-    show_table(("SAGA", ""), [(name, _cell(name, saga[name])) for name in HEAD if saga[name] is not None])
+    show_table(("SAGA", ""), [(name, _cell(name, saga[name])) for name in HEAD if saga[name] not in (None, False)])
     click.echo()
     show_table(("STEP", "STATE", "ATTEMPT", "UNDO", "STARTED", "ENDED", "ERROR"), [_step(one) for one in saga["steps"]])
     click.echo()
@@ -76,6 +77,8 @@ def _event(event: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _cell(name: str, value: Any) -> str:
+    if name == "shadow":
+        return "it runs without effect, to be compared"
     return _time(value) if name.endswith("_at") or name == "deadline" else _line(str(value))
 
 

@@ -35,13 +35,14 @@ def saga() -> None:
 @click.option("--state", "states", multiple=True, type=click.Choice(list(SagaState), case_sensitive=False))
 @click.option("--type", "saga_type", metavar="NAME", help="Sagas of this definition only.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--shadow", is_flag=True, help="Those too that run in the shadow, without effect.")
 @json_option
-def list_sagas(states: tuple[SagaState, ...], saga_type: str | None, limit: int, as_json: bool) -> None:
+def list_sagas(states: tuple[SagaState, ...], saga_type: str | None, limit: int, shadow: bool, as_json: bool) -> None:
     """List sagas, the latest first."""
     from sagas.cli.render import render_sagas
     from sagas.cli.saga_rows import latest_sagas
 
-    found = latest_sagas(current_engine().sql, states, saga_type, limit)
+    found = latest_sagas(current_engine().sql, states, saga_type, limit, shadow)
     _show_json(found) if as_json else render_sagas(found)
 
 

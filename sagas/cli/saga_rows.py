@@ -29,6 +29,7 @@ SAGA = [
     "deadline",
     "paused_at",
     "pause_reason",
+    "shadow",
     "error",
 ]
 STEP = [
@@ -50,14 +51,19 @@ EVENT = ["event_id", "event_type", "step_name", "actor", "occurred_at", "payload
 
 
 def latest_sagas(
-    sql: sa.Engine, states: Sequence[SagaState], saga_type: str | None, limit: int
+    sql: sa.Engine, states: Sequence[SagaState], saga_type: str | None, limit: int, shadow: bool = False
 ) -> list[dict[str, Any]]:
-    """The latest sagas first, each with the step at which it is (None unless it goes forward)."""
+    """The latest sagas first, each with the step at which it is (None unless it goes forward).
+
+    Those in the shadow have no effect: they are there only if `shadow` asks for them.
+    """
     saga, step = saga_instances.c, saga_steps.c
     forward = saga.state.in_(["PENDING", "IN_PROGRESS"])
     at = (step.saga_id == saga.saga_id) & (step.step_order == saga.current_step) & forward
     query = sa.select(*(saga[name] for name in SAGA), step.step_name.label("step"))
     query = query.select_from(saga_instances.outerjoin(saga_steps, at)).order_by(saga.started_at.desc()).limit(limit)
+    if not shadow:
+        query = query.where(saga.shadow.is_(False))
     if states:
         query = query.where(saga.state.in_([str(state) for state in states]))
     if saga_type:

@@ -93,8 +93,9 @@ def _reconcile(database_url: str, schema: str | None) -> dict[str, str]:
 
 
 def saga_counts(database_url: str, schema: str | None) -> dict[str, int] | None:
-    """How many sagas are in each state; None where the tables are not there yet."""
-    rows = _rows(database_url, schema, "saga_instances", "SELECT state, count(*) FROM {table} GROUP BY state")
+    """How many sagas are in each state, without those in the shadow; None where the tables are not there yet."""
+    counts = "SELECT state, count(*) FROM {table} WHERE NOT shadow GROUP BY state"
+    rows = _rows(database_url, schema, "saga_instances", counts)
     return None if rows is None else {str(state): int(count) for state, count in rows}
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from examples.order import order
 from sagas import SagaId
+from sagas.cli.status import saga_counts
 from sagas.runtime.engine import Engine
 from tests.cli_saga.conftest import PAYLOAD, Hodei
 
@@ -37,6 +38,21 @@ def test_list_filters_by_state_and_type_and_limits(hodei: Hodei, engine: Engine)
     )
     assert (third["state"], third["step"]) == ("COMPLETED", None)
     assert str(declined.saga_id) in hodei("saga", "list").out
+
+
+def test_sagas_in_the_shadow_are_there_only_if_they_are_asked_for(hodei: Hodei, engine: Engine) -> None:
+    """They have no effect; each one stands beside work that was done otherwise."""
+    real = engine.orchestrator.start_saga("order", PAYLOAD)
+    shadow = engine.orchestrator.start_saga("order", PAYLOAD, shadow=True)
+    told = {one["saga_id"]: one["shadow"] for one in hodei("saga", "list", "--json").json}
+    assert told == {str(real): False}
+    told = {one["saga_id"]: one["shadow"] for one in hodei("saga", "list", "--shadow", "--json").json}
+    assert told == {str(real): False, str(shadow): True}
+    lines = {line.split()[0]: line for line in hodei("saga", "list", "--shadow").out.splitlines()[1:]}
+    assert "order (shadow)" in lines[str(shadow)] and "shadow" not in lines[str(real)]
+    assert "it runs without effect" in hodei("saga", "show", str(shadow)).out
+    assert "shadow" not in hodei("saga", "show", str(real)).out
+    assert saga_counts(engine.settings.require_database(), None) == {"PENDING": 1}, "what `hodei status` shows"
 
 
 def test_show_tells_steps_events_and_what_is_outstanding(hodei: Hodei, engine: Engine) -> None:

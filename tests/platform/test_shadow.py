@@ -124,6 +124,18 @@ def test_an_error_of_the_saga_is_stored_counted_and_logged_and_the_direct_result
     assert str(listed.run_id) == one["run_id"]
 
 
+def test_a_shadow_is_not_counted_among_what_was_done(make_shadowed, rows, records, query) -> None:
+    """The demo's table has what had an effect."""
+    platform = make_shadowed()
+    rows.ready_worker(rows.provider())
+    rows.job()
+    platform.dispatcher.dispatch_once()
+    finish(platform, query)
+    platform.engine.orchestrator.start_saga(SagaType.EXECUTION, {})
+    with records() as r:
+        assert [(line.saga_type, line.state, line.sagas) for line in r.sagas.totals()] == [("execution", "PENDING", 1)]
+
+
 def test_an_error_of_the_direct_way_is_a_difference_too(make_shadowed, sender, rows, query) -> None:
     platform = make_shadowed()
     sender.then = refuse
