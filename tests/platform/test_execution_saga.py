@@ -76,8 +76,11 @@ def test_a_fast_answer_is_not_undone_by_a_dispatch_that_fails_late(platform, sen
     assert query.value("SELECT state FROM workers") == "READY"
 
 
-@pytest.mark.parametrize("busy", ["job", "worker"])
-def test_what_is_no_longer_free_is_left_alone(platform, sender, rows, query, busy) -> None:
+@pytest.mark.parametrize(
+    ("busy", "steps", "why"), [("job", 1, "ASSIGNED, not PENDING"), ("worker", 2, "no longer READY")]
+)
+def test_what_is_no_longer_free_is_left_alone(platform, sender, rows, query, busy, steps, why) -> None:
+    """US-3.1 criterion 2: a job that is not PENDING is refused by the first step, before anything is done."""
     provider_id = rows.provider()
     worker_id, job_id = rows.ready_worker(provider_id), rows.job()
     saga_id = platform.dispatcher.assign_and_dispatch(job_id, worker_id)
@@ -88,5 +91,6 @@ def test_what_is_no_longer_free_is_left_alone(platform, sender, rows, query, bus
             records.jobs.assign(job_id, rows.ready_worker(provider_id), AssignmentId.new())
     before = job_row(query, job_id)
     result = platform.engine.orchestrator.drive(saga_id)
-    assert (result.outcome, sender.sent) == (SagaState.COMPENSATED, [])
+    assert (result.outcome, result.steps_executed, sender.sent) == (SagaState.COMPENSATED, steps, [])
+    assert why in (result.error or "")
     assert job_row(query, job_id) == before

@@ -194,6 +194,7 @@ def test_a_worker_that_comes_back_keeps_its_job(case, before, inbox) -> None:
     job = case.job
     assert (job["worker_id"], job["assignment_id"], job["attempts"]) == (case.old, case.assignment, 1)
     assert case.assignment not in case.sender.cancelled
+    assert len(case.sender.run) == (before == "sent"), "the new worker is not sent what the old one still has"
     case.come_back()
     told = [verb for verb, _ in inbox(case.old)]
     assert "cancel_job" not in told and "shutdown" not in told, "what the old worker runs is not stopped"

@@ -4,6 +4,7 @@ Each test finds first what must be there, so that an empty file passes none of t
 """
 
 import ast
+import re
 
 import pytest
 
@@ -49,6 +50,15 @@ def test_nothing_of_the_manual_coordination_is_left() -> None:
     assert found >= {"handle_no_available_workers", "run_reconciliation", "has_orphaned_workers", "record_step_event"}
     assert not found.intersection(GONE)
     assert not {name for name in found if isinstance(name, str) and "cooldown" in name.lower()}
+
+
+def test_events_are_written_in_one_place() -> None:
+    """US-5.1 criterion 1: one statement writes events; the platform's rooms reach it by `record_step_event` alone."""
+    inserts = re.compile(r"insert\s*(into|\()\s*saga_events", re.IGNORECASE)
+    calls = re.compile(r"\bsaga_event\(|\brecord_event\b")
+    paths = [path for room in ROOMS for kind in ("*.py", "*.sql") for path in (ROOT / room).rglob(kind)]
+    assert [path.name for path in paths if inserts.search(path.read_text())] == ["02_saga_event.sql"]
+    assert {path.relative_to(ROOT).parts[0] for path in paths if calls.search(path.read_text())} == {"sagas"}
 
 
 @pytest.mark.parametrize(

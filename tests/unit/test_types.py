@@ -72,9 +72,11 @@ def test_a_step_class_needs_execute_and_a_name() -> None:
 
 
 def test_saga_context_stores_correlation_id() -> None:
-    """US-1.1: saga_context_should_store_correlation_id."""
-    context = SagaContext(SagaId.new(), SagaType.PROVISIONING, "correlation-123", "actor-456")
+    """US-1.1: saga_context_should_store_correlation_id; criterion 5: all of its fields."""
+    saga_id = SagaId.new()
+    context = SagaContext(saga_id, SagaType.PROVISIONING, "correlation-123", "actor-456")
 
+    assert (context.saga_id, context.saga_type) == (saga_id, SagaType.PROVISIONING)
     assert (context.correlation_id, context.actor) == ("correlation-123", "actor-456")
     assert context.metadata == {}
     assert context.started_at.tzinfo is not None
