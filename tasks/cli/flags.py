@@ -48,7 +48,10 @@ def set_flag(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Change a flag: every process sees it within seconds; work that has begun ends on its way."""
+    """Change a flag: every process sees it within seconds; work that has begun ends on its way.
+
+    Past its recovery a job whose worker is lost waits for it to come back, or to be cancelled.
+    """
     if enabled is None and percent is None and shadow is None:
         raise refuse(ValueError("nothing to change: say --enabled, --disabled, --percent, --shadow or --no-shadow"))
     try:

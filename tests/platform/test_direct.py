@@ -9,7 +9,7 @@ from kombu import Connection, Queue
 from sagas import SagaFeatureFlags, SagaState, SagaType
 from sagas.jobs.ports import CommandSender, WorkerProvider
 from sagas.jobs.types import WorkerId
-from tasks import reports
+from tasks import due, reports
 from tasks.direct import PROVISION
 from tasks.direct_workers import DirectMaker
 from tasks.lifecycle import ProvisioningFailed
@@ -228,3 +228,15 @@ def test_without_its_saga_nothing_is_recovered_and_the_job_waits_for_its_worker(
         records.flags.set(SagaType.RECOVERY, enabled=True, actor="test", reason="on")
     platform.orchestrator._flags._known = None
     assert len(platform.lifecycle.check_heartbeats().recoveries) == 1
+
+
+def test_without_its_recovery_a_job_whose_worker_is_lost_can_be_cancelled(platform, rows, query) -> None:
+    """P14: its end is a person's to decide, and needs no worker."""
+    worker_id = rows.ready_worker(rows.provider())
+    job_id, _ = rows.assigned_job(worker_id)
+    due.cancel_job(platform, job_id, "its worker is lost")
+    query("UPDATE workers SET last_seen_at = last_seen_at - interval '1 h'")
+    platform.lifecycle.check_heartbeats()
+    query("UPDATE hearings SET since = since - interval '1 h'")
+    assert len(platform.lifecycle.check_heartbeats().terminations) == 1
+    assert (row(query, "jobs")["state"], row(query, "jobs")["error"]) == ("CANCELLED", "its worker is lost")

@@ -36,6 +36,13 @@ def test_nothing_is_put_off() -> None:
     assert "in progress" not in PAGE.lower()
 
 
+def test_what_stands_beside_the_stories_has_tests_that_exist() -> None:
+    found = named(PAGE.split("## Its tables", 1)[1])
+    assert len(found) == 4
+    for file, name in found:
+        require(file, name)
+
+
 @pytest.mark.parametrize("story", STORIES)
 def test_every_line_is_there(story: str) -> None:
     criteria, snippets = STORIES[story]
