@@ -81,8 +81,8 @@ def _counts(runs: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
         rows.append(
             [
                 name,
-                f"{trips.get('client', 0):.2f}",
-                f"{sum(trips.values()) - trips.get('client', 0):.2f}",
+                f"{sum(count for who, count in trips.items() if 'client' in who):.2f}",
+                f"{sum(count for who, count in trips.items() if 'client' not in who):.2f}",
                 f"{sum(found['transactions'].values()):.2f}",
                 f"{found['wal_flushes']:.2f}",
                 f"{found['wal_bytes']:.0f}",

@@ -36,6 +36,6 @@ def _note_ends() -> None:
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     @signals.task_postrun.connect(weak=False)
-    def note(kwargs: Any = None, **_: Any) -> None:
-        if kwargs and "saga_id" in kwargs:
-            os.write(file, f"{kwargs['saga_id']} {time.time():.6f}\n".encode())
+    def note(args: Any = None, kwargs: Any = None, **_: Any) -> None:
+        saga_id = kwargs.get("saga_id") or next(iter(args), "")
+        os.write(file, f"{saga_id} {time.time():.6f}\n".encode())

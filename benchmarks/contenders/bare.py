@@ -1,5 +1,6 @@
 """A Celery `chain` of trivial tasks without results: what has no durability to pay for."""
 
+import time
 import uuid
 from typing import Any
 
@@ -16,7 +17,8 @@ class Bare(CeleryContender):
     app = "benchmarks.apps.bare"
     queues = ("celery",)
 
-    def publish(self, saga_id: uuid.UUID) -> str:
+    def publish(self, saga_id: uuid.UUID) -> tuple[float, str]:
+        begun = time.time()
         steps = [self._task("step", saga_id, number) for number in range(1, self.job.steps + 1)]
         if self.job.fails:
             steps[-1] = self._task("fail", saga_id, self.job.steps)
@@ -24,7 +26,7 @@ class Bare(CeleryContender):
             chain(*steps, app=self.client).apply_async(link_error=back)
         else:
             chain(*steps, app=self.client).apply_async()
-        return str(saga_id)
+        return begun, str(saga_id)
 
     def _task(self, name: str, saga_id: uuid.UUID, number: int) -> Any:
         kwargs = {"saga_id": str(saga_id), "number": number}

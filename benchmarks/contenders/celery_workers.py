@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from celery import Celery
 
 from benchmarks.contenders.base import Contender
+from sagas.cli.plans import last_line
 from tests.harness.processes import Process
 from tests.harness.wait import wait_for
 
@@ -80,8 +81,8 @@ class CeleryContender(Contender):
         self.started += count
 
     @abstractmethod
-    def publish(self, saga_id: uuid.UUID) -> str:
-        """Start one saga; its id."""
+    def publish(self, saga_id: uuid.UUID) -> tuple[float, str]:
+        """Start one saga; when it was asked for, and its id."""
 
     def drained(self) -> bool:
         """Whether no message waits and none is unacknowledged; seen twice, because one is in neither for a moment."""
@@ -95,8 +96,7 @@ class CeleryContender(Contender):
         return not any(pipe.execute())
 
     def one(self) -> float:
-        begun = time.time()
-        saga_id = self.publish(uuid.uuid4())
+        begun, saga_id = self.publish(uuid.uuid4())
         self.started += 1
         deadline = time.monotonic() + START
         seen = -1
@@ -138,7 +138,7 @@ class CeleryContender(Contender):
 
     def _ping(self, name: str) -> bool:
         if not self._workers[name].running():
-            raise RuntimeError(f"{self.name}: its {name} ended:\n{self._workers[name].tail()}")
+            raise RuntimeError(f"{self.name}: its {name} ended: {last_line(self._workers[name].log_path)}")
         return bool(self.client.control.ping([_node(name)], timeout=1))
 
 

@@ -1,5 +1,6 @@
 """Ours, the complete system: a worker of the steps, a small one of the engine's own messages, and beat."""
 
+import time
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
@@ -55,8 +56,9 @@ class Ours(CeleryContender):
         connection.autocommit = True
         return connection
 
-    def publish(self, saga_id: uuid.UUID) -> str:
-        return str(self._sagas.start("bench", {}).saga_id)
+    def publish(self, saga_id: uuid.UUID) -> tuple[float, str]:
+        begun = time.time()
+        return begun, str(self._sagas.start("bench", {}).saga_id)
 
     def finished(self) -> bool:
         return not self._rows(OPEN)[0][0]
