@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage check chaos chaos-proof lint format clean
+.PHONY: help setup demo test coverage check chaos chaos-proof bench lint format clean
 
 BIN := .venv/bin
 READY := .venv/.hodei-ready
@@ -13,6 +13,7 @@ SEEDS ?= 1-20
 SAGAS ?= 200
 KILLS ?= 20
 CHAOS_ARGS ?=
+BENCH_ARGS ?=
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -41,6 +42,9 @@ chaos: $(READY) ## kill, pause and cut off a real system by seed (SEEDS=1-20 SAG
 
 chaos-proof: $(READY) ## plant defects, one for each promise: each must be caught
 	@$(BIN)/python -m tests.chaos.proof --report docs/chaos.md
+
+bench: $(READY) ## ours beside the bare Celery chain and others, in alternating runs (BENCH_ARGS="throughput --only bare,ours")
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: $(READY) ## the linter alone, mending what it can
 	@$(BIN)/ruff check --fix .

@@ -1,0 +1,1 @@
+"""The Celery apps that the benchmark's workers run."""

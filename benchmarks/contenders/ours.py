@@ -1,0 +1,100 @@
+"""Ours, the complete system: a worker of the steps, a small one of the engine's own messages, and beat."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from benchmarks.contenders.base import Wrong
+from benchmarks.contenders.celery_workers import CeleryContender
+from benchmarks.servers import named
+from sagas import SagaClient
+from tests.harness.processes import Process
+
+OPEN = "SELECT EXISTS (SELECT FROM saga_instances WHERE completed_at IS NULL)"
+ENDS = "SELECT state, count(*) FROM saga_instances GROUP BY state"
+STEPS = """
+SELECT state, attempt, undo_attempt, count(*) FROM saga_steps GROUP BY state, attempt, undo_attempt ORDER BY 1, 2, 3
+"""
+
+
+class Ours(CeleryContender):
+    """With its defaults: local continuation on."""
+
+    name = "ours"
+    app = "benchmarks.apps.ours"
+    queues = ("steps", "compensations")
+    continuation: ClassVar[int | None] = None
+
+    def environment(self, name: str) -> dict[str, str]:
+        env = {**super().environment(name), "HODEI_BROKER_URL": self.stand.servers.broker.url}
+        env["HODEI_DATABASE_URL"] = named(self.stand.database_url, name)
+        return env if self.continuation is None else {**env, "HODEI_CONTINUATION_MS": str(self.continuation)}
+
+    def beside(self) -> Mapping[str, Process]:
+        if self.alone:
+            return {}
+        control = self.worker("control", ("control", "events"), 1)
+        words = ["beat", "-l", "WARNING", "-s", str(self.stand.processes.directory / "beat"), "--pidfile="]
+        return {"control": control, "beat": self.stand.celery("beat", self.app, words, self.environment("beat"))}
+
+    def nodes(self) -> tuple[str, ...]:
+        return ("worker",) if self.alone else ("worker", "control")
+
+    @cached_property
+    def _sagas(self) -> SagaClient:
+        return SagaClient(app=self.client, database_url=named(self.stand.database_url, "client"))
+
+    @cached_property
+    def _connection(self) -> Any:
+        import psycopg2
+
+        from tests.harness.servers import libpq_url
+
+        connection = psycopg2.connect(libpq_url(named(self.stand.database_url, "bench")))
+        connection.autocommit = True
+        return connection
+
+    def publish(self, saga_id: uuid.UUID) -> tuple[float, str]:
+        begun = time.time()
+        return begun, str(self._sagas.start("bench", {}).saga_id)
+
+    def finished(self) -> bool:
+        return not self._rows(OPEN)[0][0]
+
+    def ended(self, saga_id: str, ends: list[float]) -> bool:
+        # Continued steps end in one task, and tasks end after their commits.
+        return bool(ends) and self.finished()
+
+    def check(self) -> None:
+        end, step = ("COMPENSATED", "COMPENSATED") if self.job.fails else ("COMPLETED", "COMPLETED")
+        expected = [(step, 1, 0, self.started * self.job.steps)]
+        if self.job.fails:
+            expected = [(step, 1, 1, self.started * (self.job.steps - 1)), ("FAILED", 1, 0, self.started)]
+        states, steps = dict(self._rows(ENDS)), self._rows(STEPS)
+        if states != {end: self.started} or steps != expected:
+            raise Wrong(f"{self.name}: sagas {states}, steps {steps} instead of {expected}")
+
+    def close(self) -> None:
+        self._connection.close()
+        super().close()
+
+    def _rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+
+class OursMessages(Ours):
+    """One message a step: local continuation off."""
+
+    name = "ours_messages"
+    continuation = 0
+
+
+class OursFailing(Ours):
+    """Failing at its last step, the others undone in reverse."""
+
+    name = "ours_failing"
+    fails = True

@@ -1,0 +1,131 @@
+"""All of it: which contenders, in what order, how often; the figures as one JSON document."""
+
+import os
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks import measure
+from benchmarks.contenders import CONTENDERS
+from benchmarks.servers import Servers
+from benchmarks.stand import Job, Options
+
+PARTS = ("counts", "throughput", "latency", "growth")
+GROWING = ("ours", "ours_messages")
+"""Whose growth with the number of steps is measured; a bare chain sends what is left with each step."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run."""
+
+    parts: Sequence[str] = PARTS
+    contenders: Sequence[str] = tuple(CONTENDERS)
+    rounds: int = 5
+    sagas: int = 400
+    latencies: int = 100
+    counted: int = 50
+    steps: Sequence[int] = (4, 64, 256, 1000)
+    growth_steps: int = 4000
+    """Steps in all, at each size."""
+
+
+class Session:
+    """Runs a plan; `figures` holds what there is so far."""
+
+    def __init__(self, servers: Servers, options: Options, plan: Plan, say: Callable[[str], None]) -> None:
+        self.servers = servers
+        self.options = options
+        self.plan = plan
+        self.say = say
+        self.figures: dict[str, Any] = {"machine": machine(servers), "options": _options(options, plan)}
+
+    def run(self) -> None:
+        """Everything, the counts first: they need no quiet machine and show what is wrong."""
+        for part in PARTS:
+            if part in self.plan.parts:
+                self.figures[part] = {}
+                getattr(self, f"_{part}")()
+        self.figures["machine"]["load_after"] = os.getloadavg()
+
+    def _counts(self) -> None:
+        for name in self.plan.contenders:
+            kind = CONTENDERS[name]
+            figures = measure.count(self.servers, self.options, kind, Job(fails=kind.fails), self.plan.counted)
+            self.figures["counts"][name] = figures
+            self.say(f"counts {name}: {sum(figures['round_trips'].values()):.2f} round trips a saga")
+
+    def _throughput(self) -> None:
+        for number, name in self._alternating(self.plan.contenders):
+            kind = CONTENDERS[name]
+            job = Job(fails=kind.fails)
+            figures = measure.throughput(self.servers, self.options, kind, job, self.plan.sagas, settle=number == 1)
+            self._add("throughput", name, figures)
+            self.say(f"throughput {number} {name}: {figures['rate']:.0f} sagas/s")
+
+    def _latency(self) -> None:
+        for number, name in self._alternating(self.plan.contenders):
+            kind = CONTENDERS[name]
+            figures = measure.latency(self.servers, self.options, kind, Job(fails=kind.fails), self.plan.latencies)
+            self._add("latency", name, figures)
+            self.say(f"latency {number} {name}: p50 {figures['p50']:.1f} ms, p95 {figures['p95']:.1f} ms")
+
+    def _growth(self) -> None:
+        names = [name for name in self.plan.contenders if name in GROWING]
+        for number, name in self._alternating(names):
+            for steps in self.plan.steps[:: 1 if number % 2 else -1]:
+                job, sagas = Job(steps=steps), max(4, self.plan.growth_steps // steps)
+                figures = measure.throughput(
+                    self.servers, self.options, CONTENDERS[name], job, sagas, settle=False, warm_up=max(2, 160 // steps)
+                )
+                self.figures["growth"].setdefault(name, {}).setdefault(str(steps), []).append(figures)
+                per_step = 1000 * figures["seconds"] / (sagas * steps)
+                cpu = figures["cpu_ms_total"] / steps
+                self.say(f"growth {number} {name} {steps} steps: {per_step:.3f} ms, {cpu:.3f} ms of CPU a step")
+
+    def _alternating(self, names: Sequence[str]) -> list[tuple[int, str]]:
+        """(round, contender); each round begins with the next one, so that none is always the first."""
+        turns = []
+        for number in range(1, self.plan.rounds + 1):
+            first = (number - 1) % max(1, len(names))
+            turns += [(number, name) for name in (*names[first:], *names[:first])]
+        return turns
+
+    def _add(self, part: str, name: str, figures: dict[str, Any]) -> None:
+        self.figures[part].setdefault(name, []).append(figures)
+
+
+def machine(servers: Servers) -> dict[str, Any]:
+    """Where and with what the figures were made."""
+    with open("/proc/cpuinfo") as file:
+        models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "cpu": models[0] if models else platform.machine(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "celery": version("celery"),
+        "kombu": version("kombu"),
+        "load_before": os.getloadavg(),
+        "servers": servers.settings(),
+    }
+
+
+def median_ratio(runs: Sequence[float], base: Sequence[float]) -> float:
+    """The median of the ratios of the rounds."""
+    return statistics.median(one / other for one, other in zip(runs, base, strict=True))
+
+
+def _options(options: Options, plan: Plan) -> dict[str, Any]:
+    return {
+        "concurrency": options.concurrency,
+        "prefetch": options.prefetch,
+        "events": options.events,
+        "rounds": plan.rounds,
+        "sagas": plan.sagas,
+    }
