@@ -77,11 +77,17 @@ class System:
         """Processes that ended by themselves and were started again."""
         self._due: list[tuple[float, Any]] = []
 
-    def start(self, workers: int = 2, twice: bool = False) -> None:
-        """Start every process, and wait until the workers consume; `twice`: two control workers and two beats."""
+    def start(self, workers: int = 2, twice: bool = False, wrapper: tuple[str, ...] = ()) -> None:
+        """Start every process, and wait until the workers consume; `twice`: two control workers and two beats.
+
+        `wrapper` is a command that runs each worker of the steps.
+        """
         queues = ("steps", "compensations")
         names = [f"steps{number}" for number in range(1, workers + 1)]
-        options = [WorkerOptions("tasks", queues, self.concurrency, name=name, arguments=QUICK) for name in names]
+        options = [
+            WorkerOptions("tasks", queues, self.concurrency, name=name, arguments=QUICK, wrapper=wrapper)
+            for name in names
+        ]
         controls = ("control", "control2") if twice else ("control",)
         options += [WorkerOptions("tasks", CONTROL, name=name, arguments=QUICK) for name in controls]
         started = [self.celery.worker(option, wait=False) for option in options]
@@ -176,6 +182,7 @@ def running(
     concurrency: int = 3,
     workers: int = 2,
     twice: bool = False,
+    wrapper: tuple[str, ...] = (),
     env: dict[str, str] | None = None,
     prepare: Any = None,
 ) -> Iterator[System]:
@@ -185,7 +192,7 @@ def running(
     try:
         if prepare is not None:
             prepare(system)
-        system.start(workers, twice)
+        system.start(workers, twice, wrapper)
         yield system
     finally:
         system.stop()

@@ -22,7 +22,7 @@ class WorkerOptions:
     """How a worker is started.
 
     `queues=None` leaves `-Q` to the app. `env` is added to the environment of the test. `cwd=None` is the test's
-    directory (the project root is importable anyway). `name` becomes `name@host`.
+    directory (the project root is importable anyway). `name` becomes `name@host`. `wrapper` is a command that runs it.
     """
 
     app: str = "tasks"
@@ -34,12 +34,13 @@ class WorkerOptions:
     log_level: str = "INFO"
     arguments: tuple[str, ...] = ()
     cwd: Path | None = None
+    wrapper: tuple[str, ...] = ()
 
     def command(self, name: str) -> list[str]:
         """The command line."""
         node = ["-n", nodename(name), "-c", str(self.concurrency), "-P", self.pool, "-l", self.log_level]
         queues = [] if self.queues is None else ["-Q", ",".join(self.queues)]
-        return [*CELERY, "-A", self.app, "worker", *node, *queues, *self.arguments]
+        return [*self.wrapper, *CELERY, "-A", self.app, "worker", *node, *queues, *self.arguments]
 
 
 class WorkerProcess(Process):
