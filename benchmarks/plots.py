@@ -46,6 +46,8 @@ def _latency(axes: Any, runs: dict[str, Any]) -> str:
         points = [number / QUANTILES for number in range(QUANTILES)]
         axes.plot([taken[int(point * len(taken))] for point in points], points, label=name, linewidth=1)
     axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis("{x:g}")
     axes.set_xlabel("milliseconds from the call to the last commit")
     axes.set_ylabel("part of the sagas")
     axes.legend(fontsize=7)
