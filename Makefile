@@ -43,7 +43,7 @@ chaos: $(READY) ## kill, pause and cut off a real system by seed (SEEDS=1-20 SAG
 chaos-proof: $(READY) ## plant defects, one for each promise: each must be caught
 	@$(BIN)/python -m tests.chaos.proof --report docs/chaos.md
 
-bench: $(READY) ## ours beside the bare Celery chain and others, in alternating runs (BENCH_ARGS="throughput --only bare,ours")
+bench: $(READY) ## ours beside the bare Celery chain and others, in alternating runs (BENCH_ARGS="throughput --only bare,ours"; --write: the docs)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: $(READY) ## the linter alone, mending what it can

@@ -2,15 +2,17 @@
 
 import argparse
 import json
+import shlex
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
 from benchmarks import servers
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, DEFAULT
 from benchmarks.contenders.base import Wrong
 from benchmarks.report import show
 from benchmarks.session import PARTS, Plan, Session
@@ -18,21 +20,30 @@ from benchmarks.stand import Options
 from sagas.errors import HodeiError
 
 BUILD = Path("build/bench")
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
     """The exit code: 0, 1 if a run was wrong, 130 if it was interrupted."""
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     console = Console(stderr=True, highlight=False)
+    if arguments.write and find_spec("matplotlib") is None:
+        console.print("benchmarks: --write draws with matplotlib: pip install -e '.[bench]'", markup=False)
+        return 1
     try:
-        figures = _run(arguments, console)
+        figures = json.loads(arguments.show.read_text()) if arguments.show else _run(arguments, console)
     except KeyboardInterrupt:
         console.print("interrupted; all that was started is stopped")
         return 130
-    except (Wrong, HodeiError, TimeoutError, RuntimeError, AssertionError) as error:
+    except (Wrong, HodeiError, OSError, RuntimeError, AssertionError) as error:
         console.print(f"benchmarks: {error}", markup=False, soft_wrap=True)
         return 1
+    if arguments.write:
+        from benchmarks import page  # needs the extra
+
+        console.print(f"written: {page.write(figures)}", markup=False)
     show(figures, Console(width=None if sys.stdout.isatty() else 160))
     return 0
 
@@ -46,10 +57,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         sagas=arguments.sagas,
         latencies=arguments.latencies,
         steps=arguments.steps,
+        growth_steps=arguments.growth_steps,
     )
     options = Options(arguments.concurrency, arguments.prefetch, arguments.events, arguments.cache)
     with servers.running(arguments.directory) as started:
         session = Session(started, options, plan, lambda text: console.print(text, markup=False, soft_wrap=True))
+        session.figures["command"] = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
         console.print(json.dumps(session.figures["machine"]), markup=False, soft_wrap=True)
         try:
             session.run()
@@ -61,23 +74,28 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def _interrupt(*_: object) -> NoReturn:
+    for number in SIGNALS:  # a second one must not interrupt the cleaning up
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"what to measure; all: {', '.join(PARTS)}")
-    parser.add_argument("--only", type=_names, default=list(CONTENDERS), help=f"of {','.join(CONTENDERS)}")
+    parser.add_argument("--only", type=_names, default=DEFAULT, help=f"of {','.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=_positive, default=5, help="alternating runs of each (5)")
     parser.add_argument("--sagas", type=_positive, default=400, help="of a run for throughput (400)")
     parser.add_argument("--latencies", type=_positive, default=100, help="sagas of a run for latency (100)")
     parser.add_argument("--steps", type=_sizes, default=(4, 64, 256, 1000), help="sizes for growth (4,64,256,1000)")
+    parser.add_argument("--growth-steps", type=_positive, default=4000, help="in all, at each size (4000)")
     parser.add_argument("--concurrency", type=_positive, default=2, help="of the worker (2)")
     parser.add_argument("--prefetch", type=_positive, default=1, help="multiplier of the worker (1)")
     parser.add_argument("--events", action="store_true", help="with Flower's events on, on all sides")
     parser.add_argument("--cache", type=Path, default=Options.cache, help="for the environments of other libraries")
     parser.add_argument("--directory", type=Path, default=BUILD, help="for PostgreSQL's data while it runs")
     parser.add_argument("--json", type=Path, default=BUILD / "figures.json", help="where the figures go")
+    parser.add_argument("--show", type=Path, help="run nothing, show the figures of this file")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md, .json and plots, too")
     return parser.parse_args()
 
 

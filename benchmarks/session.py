@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from benchmarks import measure
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, DEFAULT
 from benchmarks.servers import Servers
 from benchmarks.stand import Job, Options
 
@@ -24,7 +24,7 @@ class Plan:
     """What to run."""
 
     parts: Sequence[str] = PARTS
-    contenders: Sequence[str] = tuple(CONTENDERS)
+    contenders: Sequence[str] = DEFAULT
     rounds: int = 5
     sagas: int = 400
     latencies: int = 100

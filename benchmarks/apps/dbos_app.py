@@ -79,7 +79,7 @@ def worker(path: str) -> None:
             "application_version": VERSION,
             "executor_id": f"worker-{os.getpid()}",
             "console_log_level": "CRITICAL" if FAILS else "WARNING",
-            "enable_otlp": False,
+            "db_engine_kwargs": {"connect_args": {"application_name": "worker"}},
         }
     )
     DBOS.launch()

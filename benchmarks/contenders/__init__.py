@@ -3,8 +3,9 @@
 from benchmarks.contenders.bare import Bare, BareFailing
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.celery_saga import CelerySaga, CelerySagaFailing
-from benchmarks.contenders.dbos import Dbos, DbosDirectFailing, DbosQueue
+from benchmarks.contenders.dbos import DbosDirect, DbosDirectFailing, DbosQueue, DbosQueueFailing
 from benchmarks.contenders.ours import Ours, OursFailing, OursMessages
+from benchmarks.contenders.procrastinate import Procrastinate
 
 CONTENDERS: dict[str, type[Contender]] = {
     contender.name: contender
@@ -14,10 +15,14 @@ CONTENDERS: dict[str, type[Contender]] = {
         OursMessages,
         CelerySaga,
         DbosQueue,
-        Dbos,
+        DbosDirect,
         BareFailing,
         OursFailing,
         CelerySagaFailing,
+        DbosQueueFailing,
         DbosDirectFailing,
+        Procrastinate,
     )
 }
+ON_DEMAND = (Procrastinate.name,)
+DEFAULT = tuple(name for name in CONTENDERS if name not in ON_DEMAND)
