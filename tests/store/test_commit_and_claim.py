@@ -3,7 +3,12 @@
 import uuid
 from typing import Any
 
+from sagas.errors import StorageUnavailable
+from sagas.registry import Registry
+from sagas.runtime.runner import Runner
+from sagas.settings import Settings
 from sagas.store.requests import Onward
+from sagas.store.store import Store
 from tests.store.lab import NODE, ONCE, PIVOT, Lab, Run
 
 ALL = ("a", "b", "c")
@@ -106,3 +111,29 @@ def test_the_outcome_waits_for_the_disk_and_so_does_a_claim_that_must(lab: Lab) 
         connection.commit()
         connection.close()
         assert run.states() == ["COMPLETED", "IN_PROGRESS"]
+
+
+class Forgetful(Store):
+    """The first reply to each commit is lost after PostgreSQL has done it."""
+
+    forgotten = False
+
+    def commit(self, *args: Any, **more: Any) -> dict[str, Any]:
+        answer = super().commit(*args, **more)
+        if not self.forgotten:
+            self.forgotten = True
+            raise StorageUnavailable("planned: the reply is lost")
+        return answer
+
+
+def test_the_runner_knows_of_its_claim_although_the_reply_was_lost(lab: Lab) -> None:
+    """R5: asked again with the ids of the first time; otherwise a living process would hold a claim unknowingly."""
+    saga = lab.define("order", a={}, b={})
+    run = lab.start("order")
+    runner = Runner(Forgetful(lab.engine), Registry([saga]), {}, Settings())
+    report = runner.run(run.saga_id, "a", undo=False, by=NODE, may_go_on=lambda saga_type, version: ("b",))
+    assert (report.verdict, report.then and report.then.step) == ("recorded", "b")
+    assert report.then is not None
+    assert str(run.step("b")["attempt_id"]) == str(report.then.attempt_id)
+    runner.run(run.saga_id, "b", undo=False, by=NODE, granted=report.then)
+    assert (run.state, run.step("b")["attempt"]) == ("COMPLETED", 1)
