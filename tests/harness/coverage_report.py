@@ -36,7 +36,16 @@ def exclusions(measured: coverage.Coverage) -> list[str]:
     lines += [f"  {pattern}" for pattern in measured.get_exclude_list("exclude")]
     left_out = {file: one["excluded_lines"] for file, one in files.items() if one["excluded_lines"]}
     lines.append(f"which leaves out {sum(map(len, left_out.values()))} lines:")
-    return lines + [f"  {file}: {', '.join(map(str, numbers))}" for file, numbers in sorted(left_out.items())]
+    lines += [f"  {file}: {', '.join(map(str, numbers))}" for file, numbers in sorted(left_out.items())]
+    # Of a directory that is no package coverage.py knows only what was run.
+    rooms = measured.get_option("run:source_dirs")
+    assert isinstance(rooms, list), rooms
+    unseen = sorted({str(path) for room in rooms for path in Path(room).rglob("*.py")} - files.keys())
+    return [
+        *lines,
+        f"and {len(unseen)} files that nothing has run{':' if unseen else '.'}",
+        *(f"  {one}" for one in unseen),
+    ]
 
 
 if __name__ == "__main__":
