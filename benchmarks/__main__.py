@@ -15,11 +15,12 @@ from benchmarks import servers
 from benchmarks.contenders import CONTENDERS, DEFAULT
 from benchmarks.contenders.base import Wrong
 from benchmarks.report import show
-from benchmarks.session import PARTS, Plan, Session
+from benchmarks.session import ON_DEMAND, PARTS, Plan, Session
 from benchmarks.stand import Options
 from sagas.errors import HodeiError
 
 BUILD = Path("build/bench")
+HELP = f"{', '.join(PARTS)} (all of these if none is named), {', '.join(ON_DEMAND)}"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -57,6 +58,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         sagas=arguments.sagas,
         latencies=arguments.latencies,
         steps=arguments.steps,
+        history=arguments.history,
         growth_steps=arguments.growth_steps,
     )
     options = Options(arguments.concurrency, arguments.prefetch, arguments.events, arguments.cache)
@@ -81,13 +83,14 @@ def _interrupt(*_: object) -> NoReturn:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"what to measure; all: {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, *ON_DEMAND, []], help=HELP)
     parser.add_argument("--only", type=_names, default=DEFAULT, help=f"of {','.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=_positive, default=5, help="alternating runs of each (5)")
     parser.add_argument("--sagas", type=_positive, default=400, help="of a run for throughput (400)")
     parser.add_argument("--latencies", type=_positive, default=100, help="sagas of a run for latency (100)")
     parser.add_argument("--steps", type=_sizes, default=(4, 64, 256, 1000), help="sizes for growth (4,64,256,1000)")
     parser.add_argument("--growth-steps", type=_positive, default=4000, help="in all, at each size (4000)")
+    parser.add_argument("--history", type=_positive, default=Plan.history, help="finished sagas stored (1000000)")
     parser.add_argument("--concurrency", type=_positive, default=2, help="of the worker (2)")
     parser.add_argument("--prefetch", type=_positive, default=1, help="multiplier of the worker (1)")
     parser.add_argument("--events", action="store_true", help="with Flower's events on, on all sides")

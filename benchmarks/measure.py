@@ -24,12 +24,13 @@ def throughput(
     *,
     settle: bool,
     warm_up: int = WARM_UP,
+    database_url: str | None = None,
 ) -> dict[str, Any]:
     """Sagas a second, from the release of a queue of `sagas` to the last end; what they cost. Raises Wrong.
 
     `settle`: wait until WAL flushes can be told, before and after (22 s).
     """
-    with stand(servers, options) as place:
+    with stand(servers, options, database_url) as place:
         contender = _started(kind, place, job)
         try:
             contender.submit(warm_up)

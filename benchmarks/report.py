@@ -35,6 +35,7 @@ def tables(figures: dict[str, Any]) -> Iterable[tuple[str, list[str], list[list[
         "latency": _latency,
         "counts": _counts,
         "growth": _growth,
+        "history": _history,
     }
     return [maker(figures[part]) for part, maker in makers.items() if figures.get(part)]
 
@@ -125,6 +126,20 @@ def _growth(runs: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
                 ]
             )
     return "Growth with the number of steps (ratio: to the smallest, of each round)", columns, rows
+
+
+def _history(runs: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    rows = [
+        [
+            f"{int(size):,}",
+            f"{statistics.median(_each(found, 'rate')):.0f}",
+            f"{median_ratio(_each(found, 'rate'), _each(runs['0'], 'rate')):.2f}",
+            f"{statistics.median(_each(found, 'cpu_ms_total')):.2f}",
+        ]
+        for size, found in runs.items()
+    ]
+    columns = ["finished sagas stored", "sagas/s", "ratio", "CPU ms a saga"]
+    return "Throughput of ours with history (ratio: to none, of each round)", columns, rows
 
 
 def _per_step(runs: list[dict[str, Any]], key: str) -> list[float]:

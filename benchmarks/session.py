@@ -13,8 +13,11 @@ from benchmarks import measure
 from benchmarks.contenders import CONTENDERS, DEFAULT
 from benchmarks.servers import Servers
 from benchmarks.stand import Job, Options
+from tests.harness.database import database_name
+from tests.scale.history import fill
 
 PARTS = ("counts", "throughput", "latency", "growth")
+ON_DEMAND = ("history",)
 GROWING = ("ours", "ours_messages")
 """Whose growth with the number of steps is measured; a bare chain sends what is left with each step."""
 
@@ -32,6 +35,8 @@ class Plan:
     steps: Sequence[int] = (4, 64, 256, 1000)
     growth_steps: int = 4000
     """Steps in all, at each size."""
+    history: int = 1_000_000
+    """Finished sagas stored beforehand."""
 
 
 class Session:
@@ -46,7 +51,7 @@ class Session:
 
     def run(self) -> None:
         """Everything, the counts first: they need no quiet machine and show what is wrong."""
-        for part in PARTS:
+        for part in (*PARTS, *ON_DEMAND):
             if part in self.plan.parts:
                 self.figures[part] = {}
                 getattr(self, f"_{part}")()
@@ -86,6 +91,28 @@ class Session:
                 per_step = 1000 * figures["seconds"] / (sagas * steps)
                 cpu = figures["cpu_ms_total"] / steps
                 self.say(f"growth {number} {name} {steps} steps: {per_step:.3f} ms, {cpu:.3f} ms of CPU a step")
+
+    def _history(self) -> None:
+        """Two databases for all rounds, which differ in what they hold from before."""
+        urls = {size: self.servers.databases.create("engine") for size in (0, self.plan.history)}
+        connection = self.servers.postgres.connect(database_name(urls[self.plan.history]))
+        try:
+            fill(connection, self.plan.history)
+        finally:
+            connection.close()
+        for number in range(1, self.plan.rounds + 1):
+            for size in sorted(urls, reverse=number % 2 == 0):
+                figures = measure.throughput(
+                    self.servers,
+                    self.options,
+                    CONTENDERS["ours"],
+                    Job(),
+                    self.plan.sagas,
+                    settle=False,
+                    database_url=urls[size],
+                )
+                self._add("history", str(size), figures)
+                self.say(f"history {number} {size} finished: {figures['rate']:.0f} sagas/s")
 
     def _alternating(self, names: Sequence[str]) -> list[tuple[int, str]]:
         """(round, contender); each round begins with the next one, so that none is always the first."""

@@ -58,17 +58,18 @@ class Stand:
 
 
 @contextmanager
-def stand(servers: Servers, options: Options) -> Iterator[Stand]:
-    """A fresh one; its processes are gone and its database is dropped at the end, however it comes."""
+def stand(servers: Servers, options: Options, database_url: str | None = None) -> Iterator[Stand]:
+    """A fresh one; its processes are gone at the end, however it comes, and its database unless that was given."""
     servers.broker.flush()
     with tempfile.TemporaryDirectory(prefix="hodei-bench-") as directory:
-        url = servers.databases.create("engine")
+        url = database_url or servers.databases.create("engine")
         processes = Processes(Path(directory))
         try:
             yield Stand(servers, options, processes, url)
         finally:
             processes.stop()
-            servers.databases.drop(url)
+            if database_url is None:
+                servers.databases.drop(url)
 
 
 def cpu_seconds(pid: int) -> float:
