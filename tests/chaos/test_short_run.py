@@ -30,6 +30,7 @@ def test_every_statement_of_the_store_is_a_gap_of_the_chaos_run_or_says_why_not(
     armed = {"claim", "commit", *gaps.STATEMENTS}
     why_not = {
         "engine": "no statement",
+        "start_many": "in the client's own process, as one transaction; reconcile finds what it did not publish",
         "waiting": "only reads",
         "outputs": "only reads",
         "live_claims_of": "only reads",

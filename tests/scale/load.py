@@ -19,7 +19,7 @@ START = """
 SELECT saga_start(%s, %s, NULL, NULL, 'load', NULL, '{}', NULL, true) AS started FROM generate_series(1, %s)
 """
 # Rows whose messages follow a moment later, as a client's do: far less than the two seconds until reconcile looks.
-TOGETHER = 50
+TOGETHER = 20
 
 
 def engine(database_url: str, broker_url: str, *sagas: Saga) -> Engine:

@@ -22,6 +22,7 @@ VALUES = {
     "WORKER_BEAT": ("4", "worker_beat", 4.0),
     "WORKER_DEAD": ("30", "worker_dead", 30.0),
     "VISIBILITY_TIMEOUT": ("60", "visibility_timeout", 60.0),
+    "CONTINUATION_MS": ("0", "continuation_ms", 0),
     "MAX_PAYLOAD": ("1000", "max_payload", 1000),
     "EVENT_EXCHANGE": ("audit", "event_exchange", "audit"),
     "EVENT_EXCHANGE_TYPES": ("SagaFailed,LateEffect", "event_exchange_types", ("SagaFailed", "LateEffect")),
@@ -53,6 +54,7 @@ def test_no_setting_is_without_its_variable() -> None:
         ("worker_dead", 20),
         ("visibility_timeout", 3600),
         ("max_payload", 262144),
+        ("continuation_ms", 200),
         ("home", Path(".hodei")),
     ],
 )
