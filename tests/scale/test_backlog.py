@@ -69,8 +69,8 @@ def test_ten_minutes_without_a_worker(
         print(f"{SAGAS} sagas, {HOPS * HOP:.0f} s, {ticks} ticks; depths {seen[0]} ... {seen[-1]}")
         record_property("ticks", ticks)
         assert ticks >= 2 * HOPS
-        # Under load a client may take longer than reconcile's two seconds between its rows and their messages.
-        assert before["steps"] <= seen[0]["steps"] <= 1.01 * before["steps"]
+        # While it is loaded, a tick that counts between a client's rows and their messages sends as many again.
+        assert before["steps"] <= seen[0]["steps"] <= 1.1 * before["steps"]
         assert seen[0]["compensations"] == before["compensations"]
         assert [{queue: one[queue] for queue in before} for one in seen[1:]] == [seen_first] * HOPS
         # Ticks that nobody takes in time are void: what is there came while the longest tick ran.
