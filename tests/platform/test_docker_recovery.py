@@ -10,7 +10,7 @@ from tests.harness.docker_engine import Containers, needs_engine
 from tests.harness.wait import wait_for
 from tests.platform.docker_system import docker_settings, engine_socket, home  # noqa: F401
 from tests.platform.test_recovery import recovery, running, states
-from tests.platform.world import LONG, finished
+from tests.platform.world import LONG, finished, send_late_result
 from tests.providers.docker_fixtures import containers, docker_engine, image  # noqa: F401
 
 needs_engine()
@@ -94,9 +94,7 @@ def test_a_paused_container_that_does_not_come_back_is_destroyed(
     containers.one(WorkerId(old["worker_id"])).pause()
     row = finished(query, job_id, 2 * LONG)
     assert (row["state"], row["attempts"]) == ("SUCCEEDED", 2)
-    told = {"worker_id": old["worker_id"], "assignment_id": old["assignment_id"], "job_id": str(job_id)}
-    late = {**told, "outcome": "failed", "exit_code": 1, "error": "late", "log_lines": 0}
-    platform.app.send_task("jobs.result", kwargs=late, queue="control")
+    send_late_result(platform, old)
     wait_for(lambda: query.value("SELECT count(*) FROM job_results") == 2, LONG)
     assert one_result(query)["assignment_id"] == row["assignment_id"]
     wait_for(lambda: states(query)[old["worker_id"]] == "TERMINATED", LONG)

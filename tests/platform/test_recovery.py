@@ -7,7 +7,7 @@ from sagas.jobs.types import JobCommand, JobId, WorkerId
 from tasks.messages import submit_job
 from tests.harness.wait import wait_for
 from tests.platform.conftest import SPEC
-from tests.platform.world import LONG, agents, finished
+from tests.platform.world import LONG, agents, finished, send_late_result
 
 pytestmark = pytest.mark.slow
 
@@ -108,9 +108,7 @@ def test_a_stopped_worker_that_comes_back_too_late_is_refused(fast, platform, qu
     agent.suspend()
     row = finished(query, job_id, 2 * LONG)
     assert (row["state"], row["attempts"]) == ("SUCCEEDED", 2)
-    told = {"worker_id": old["worker_id"], "assignment_id": old["assignment_id"], "job_id": str(job_id)}
-    late = {**told, "outcome": "failed", "exit_code": 1, "error": "late", "log_lines": 0}
-    platform.app.send_task("jobs.result", kwargs=late, queue="control")
+    send_late_result(platform, old)
     wait_for(lambda: query.value("SELECT count(*) FROM job_results") == 2, LONG)
     results = {one["assignment_id"]: one["counted"] for one in query("SELECT * FROM job_results")}
     assert results == {old["assignment_id"]: False, row["assignment_id"]: True}

@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 
 from sagas.jobs.types import JobId
+from tasks.platform import Platform
 from tests.harness.database import Query
 from tests.harness.wait import wait_for
 
@@ -26,6 +27,13 @@ def finished(query: Query, job_id: JobId, timeout: float = LONG) -> dict[str, An
 
     (row,) = wait_for(ended, timeout, story)
     return row
+
+
+def send_late_result(platform: Platform, assigned: dict[str, Any]) -> None:
+    """Report a failure in the name of the worker that had this row of a job, as its agent would."""
+    told = {name: str(assigned[name]) for name in ("worker_id", "assignment_id", "job_id")}
+    late = {**told, "outcome": "failed", "exit_code": 1, "error": "late", "log_lines": 0}
+    platform.app.send_task("jobs.result", kwargs=late, queue="control")
 
 
 def agents(query: Query) -> list[psutil.Process]:
