@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import faulthandler
-import functools
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from billiard.process import current_process
 
 from sagas.errors import StepTimeLimit, StorageUnavailable
+from sagas.runtime.watchdog import unwatch, watch
 
 T = TypeVar("T")
 
@@ -51,25 +48,14 @@ def time_limit(seconds: float) -> Iterator[None]:
     # Not Celery's limit, which counts the whole message: this watch is over when the author's code is.
     in_pool = getattr(current_process(), "index", None) is not None
     if in_pool:
-        faulthandler.dump_traceback_later(seconds + KILL_AFTER, exit=True, file=_last_words())
+        watch(seconds + KILL_AFTER)
     try:
         yield
     finally:
         if in_pool:
-            faulthandler.cancel_dump_traceback_later()
+            unwatch()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-@functools.cache
-def _last_words() -> TextIO:
-    """Where the traceback of a killed step goes: Celery may have put a logger in the place of sys.stderr."""
-    try:
-        if sys.__stderr__ is not None and sys.__stderr__.fileno() >= 0:
-            return sys.__stderr__
-    except (OSError, ValueError):
-        pass
-    return open(os.devnull, "w")
 
 
 def patiently(work: Callable[[], T], seconds: float) -> T:

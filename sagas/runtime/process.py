@@ -42,7 +42,12 @@ def is_dead(pid: int, started: float) -> bool:
 
 def claimant(node: str | None = None, incarnation: uuid.UUID | None = None) -> Claimant:
     """This process as a claimant of steps; `incarnation` is its worker's, None for a script."""
-    pid = os.getpid()
+    return _claimant(os.getpid(), node, incarnation)
+
+
+@functools.lru_cache(maxsize=8)
+def _claimant(pid: int, node: str | None, incarnation: uuid.UUID | None) -> Claimant:
+    """A fork is another process, by its pid."""
     started = process_started(pid)
     name = node or f"script@{socket.gethostname()}"
     if host_id() is None or started is None:

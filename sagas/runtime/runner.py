@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ from sagas.types import SagaId
 
 log = logging.getLogger(__name__)
 
+OUTPUTS_ALONG = 16
+"""As many outputs ride with a claim (`saga_grant`); with more they are fetched when they are asked for."""
+
 
 @dataclass(frozen=True)
 class Granted:
@@ -35,6 +39,7 @@ class Granted:
     step: str
     attempt_id: uuid.UUID
     claim: dict[str, Any]
+    """As the store answers a claim: what it does not say again of the saga is that of the step before."""
 
 
 MayGoOn = Callable[[str, int], tuple[str, ...]]
@@ -120,7 +125,7 @@ class Runner:
             route=answer.get("route") or [],
             outcome=outcome,
             touched=answer.get("touched"),
-            then=attempt.then(answer),
+            then=attempt.then(answer, claim, outcome),
         )
 
     def _claim(
@@ -159,9 +164,17 @@ class _Attempt:
     attempt_id: uuid.UUID
     next: _Next | None = None
 
-    def then(self, answer: dict[str, Any]) -> Granted | None:
+    def then(self, answer: dict[str, Any], claim: dict[str, Any], outcome: Outcome) -> Granted | None:
+        """The next claim: its saga is that of this one, with one output more."""
         then = answer.get("then")
-        return Granted(then["step"], self.next.attempt_id, then["claim"]) if then and self.next else None
+        if not then or not self.next:
+            return None
+        outputs = claim["outputs"]
+        if outputs is not None and outcome.output is not None:
+            # As it was stored; not for ever, or each step of a long saga would copy those of all before it.
+            stored = {self.step_name: json.loads(to_json(outcome.output))}
+            outputs = {**outputs, **stored} if len(outputs) < OUTPUTS_ALONG else None
+        return Granted(then["step"], self.next.attempt_id, {**claim, **then["claim"], "outputs": outputs})
 
     def run(self, claim: dict[str, Any], ride: bool) -> tuple[Outcome, dict[str, Any]]:
         try:

@@ -28,9 +28,7 @@ START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-COMMIT_AND_CLAIM = (
-    "SELECT saga_commit_and_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-)
+COMMIT_AND_CLAIM = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
 
 

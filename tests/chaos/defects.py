@@ -44,7 +44,7 @@ _LIVE = "IF s.live_claims > 0 THEN\n        PERFORM saga_rewake(p_saga);\n      
 _UNHELD = (
     ("saga_undo_next", _LIVE, "LOOP"),
     ("saga_look", "IF s.live_claims > 0 OR t.not_before", "IF t.not_before"),
-    ("saga_claim", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
+    ("saga_claim_step", "WHEN p_undo AND s.live_claims > 0 THEN 'claimed'", ""),
 )
 """Nothing that is still running holds up an undo."""
 _ACTIVE = "WHERE i.saga_id = p_saga AND i.state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING')"
@@ -71,8 +71,8 @@ DEFECTS = (
         "a live claim is overwritten",
         "doubled",
         (
-            ("saga_claim", "WHEN t.lease_until IS NOT NULL THEN 'claimed'", ""),
-            ("saga_claim", "WHEN v_phase = 'forward' AND t.state <> 'PENDING' THEN 'done'", ""),
+            ("saga_claim_step", "WHEN t.lease_until IS NOT NULL THEN 'claimed'", ""),
+            ("saga_claim_step", "WHEN v_phase = 'forward' AND t.state <> 'PENDING' THEN 'done'", ""),
         ),
     ),
     Defect(
@@ -87,7 +87,7 @@ DEFECTS = (
         "P4",
         "a claim spends no attempt",
         "losses",
-        (("saga_claim", "attempt = attempt + (v_phase = 'forward')::integer", "attempt = attempt"),),
+        (("saga_claim_step", "attempt = attempt + (v_phase = 'forward')::integer", "attempt = attempt"),),
     ),
     Defect(
         "undo beside a running step",
@@ -152,9 +152,9 @@ DEFECTS = (
         "losses",
         (
             (
-                "saga_settle_undo",
-                "PERFORM saga_note(s, 'StepCompensated', t.step_name, jsonb_build_object('attempt', t.undo_attempt));",
-                "",
+                "saga_step_undone",
+                "saga_note(s, 'StepCompensated', t.step_name, jsonb_build_object('attempt', t.undo_attempt));",
+                "NULL;",
             ),
         ),
     ),
@@ -174,7 +174,7 @@ DEFECTS = (
         "P10",
         "a stray message begins a step whose turn it is not",
         "doubled",
-        (("saga_claim", "WHEN NOT p_undo AND t.stage <> s.current_step THEN 'not_current'", ""),),
+        (("saga_claim", "ELSE t.stage = s.current_step END", "ELSE true END"),),
     ),
     Defect("errback believed", "P10", "link_error turns a saga round", "doubled", patched=True),
     Defect(

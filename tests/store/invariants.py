@@ -53,6 +53,16 @@ QUESTIONS = {
         SELECT s.saga_id FROM saga_instances s JOIN saga_steps t USING (saga_id)
         WHERE s.state = 'COMPLETED' AND t.state NOT IN ('COMPLETED', 'SKIPPED')
     """,
+    "P9: at its end is what has ended, and nothing of it runs": """
+        SELECT saga_id FROM saga_instances
+        WHERE (state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED')) <> (completed_at IS NOT NULL)
+            OR (completed_at IS NOT NULL AND live_claims <> 0)
+    """,
+    "P3: a step in progress has a live claim, and only what is in the middle of something has one": """
+        SELECT saga_id FROM saga_steps
+        WHERE (state = 'IN_PROGRESS' AND lease_until IS NULL)
+            OR (lease_until IS NOT NULL AND state NOT IN ('IN_PROGRESS', 'UNKNOWN', 'COMPENSATING'))
+    """,
     "a saga at its end has no step in the middle of something": """
         SELECT s.saga_id FROM saga_instances s JOIN saga_steps t USING (saga_id)
         WHERE s.completed_at IS NOT NULL AND t.state IN ('IN_PROGRESS', 'COMPENSATING', 'WAITING')

@@ -3,13 +3,15 @@
 import uuid
 from typing import Any
 
+from sagas import Saga, SagaContext
 from sagas.errors import StorageUnavailable
 from sagas.registry import Registry
 from sagas.runtime.runner import Runner
 from sagas.settings import Settings
+from sagas.store.definitions import register
 from sagas.store.requests import Onward
 from sagas.store.store import Store
-from tests.store.lab import NODE, ONCE, PIVOT, Lab, Run
+from tests.store.lab import NODE, ONCE, PIVOT, TIME_LIMIT, Lab, Run, nothing
 
 ALL = ("a", "b", "c")
 
@@ -25,12 +27,33 @@ def test_the_next_step_is_granted_as_by_a_claim_of_its_own(lab: Lab) -> None:
     run, then = lab.run(a={}, b={}, c={}), uuid.uuid4()
     answer = go_on(run, "a", run.claim("a"), then=then, output={"n": 1})
     assert (answer["verdict"], answer["next"], answer["then"]["step"]) == ("committed", "continue", "b")
-    assert answer["then"]["claim"] == run.ask("b", attempt=then)
-    assert answer["then"]["claim"]["outputs"] == {"a": {"n": 1}}
+    asked = run.ask("b", attempt=then)
+    # What is known of the saga since its first claim is not said again; the runner puts the two together (below).
+    saga = ("saga_type", "version", "correlation_id", "actor", "started_at", "context", "shadow", "outputs")
+    assert answer["then"]["claim"] == {key: value for key, value in asked.items() if key not in saga}
     assert run.states() == ["COMPLETED", "IN_PROGRESS", "PENDING"]
     run.commit("b", then)
     answer = go_on(run, "c", run.claim("c"))
     assert (answer["next"], "then" in answer, run.state) == ("end", False, "COMPLETED")
+
+
+def test_the_runner_adds_what_is_known_of_the_saga(lab: Lab) -> None:
+    """R5: a continued step is given what its own claim would have given it, outputs as they are stored included."""
+
+    def act(ctx: SagaContext) -> dict[str, Any]:
+        return {"pair": (1, 2)}
+
+    saga = Saga("order")
+    saga.step(act, name="a", timeout=TIME_LIMIT)
+    saga.step(nothing, name="b", timeout=TIME_LIMIT)
+    register(lab.engine, [saga], Settings())
+    run = lab.start("order", {"sku": "A1"}, correlation_id="req-7", actor="checkout")
+    report = Runner(lab.store, Registry([saga]), {}, Settings()).run(
+        run.saga_id, "a", undo=False, by=NODE, may_go_on=lambda saga_type, version: ("b",)
+    )
+    assert report.then is not None
+    assert report.then.claim == run.ask("b", attempt=report.then.attempt_id)
+    assert report.then.claim["outputs"] == {"a": {"pair": [1, 2]}}
 
 
 def test_a_lost_reply_is_said_again(lab: Lab) -> None:
@@ -101,7 +124,7 @@ def test_the_outcome_waits_for_the_disk_and_so_does_a_claim_that_must(lab: Lab) 
         connection = lab.connect(autocommit=False)
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT saga_commit_and_claim(%s, 'a', %s, 'done', 'null', NULL, '[]', NULL, false, false, %s, %s,"
+                "SELECT saga_commit(%s, 'a', %s, 'done', 'null', NULL, '[]', NULL, false, false, %s, %s,"
                 " 'n', NULL, NULL, NULL, 10, NULL) AS answer",
                 (str(run.saga_id), str(attempt), ["b"], str(uuid.uuid4())),
             )

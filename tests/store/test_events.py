@@ -127,7 +127,7 @@ def test_every_change_of_a_state_has_an_event_of_the_same_transaction(lab: Lab) 
     quiet = lab.run(a={})
     with pytest.raises(psycopg2.errors.RaiseException, match="without an event"):
         lab.sql(
-            "UPDATE saga_instances SET state = 'FAILED', completed_at = saga_now() WHERE saga_id = %s",
+            "UPDATE saga_instances SET state = 'FAILED', completed_at = saga_now(), wake_at = NULL WHERE saga_id = %s",
             str(quiet.saga_id),
         )
 

@@ -84,17 +84,14 @@ def test_the_database_refuses_an_active_saga_out_of_sight(lab: Lab, state: str) 
 @pytest.mark.parametrize(
     ("change", "check"),
     [
-        ("UPDATE saga_instances SET state = 'RUNNING'", "saga_instances_state"),
-        ("UPDATE saga_instances SET live_claims = -1", "saga_instances_live_claims"),
-        ("UPDATE saga_instances SET state = 'COMPLETED'", "saga_instances_end"),
-        (
-            "UPDATE saga_instances SET state = 'FAILED', completed_at = saga_now(), live_claims = 1",
-            "saga_instances_idle_at_end",
-        ),
-        ("UPDATE saga_steps SET state = 'DONE'", "saga_steps_state"),
-        ("UPDATE saga_steps SET phase = 'sideways'", "saga_steps_phase"),
+        ("UPDATE saga_instances SET state = 'RUNNING'", "saga_state_known"),
+        ("UPDATE saga_instances SET live_claims = -1", "saga_instances_wake"),
+        ("UPDATE saga_instances SET completed_at = saga_now()", "saga_instances_wake"),
+        ("UPDATE saga_instances SET end_as = 'COMPLETED'", "saga_end_known"),
+        ("UPDATE saga_instances SET failed_from = 'verify'", "saga_direction_known"),
+        ("UPDATE saga_steps SET state = 'DONE'", "saga_step_state_known"),
+        ("UPDATE saga_steps SET phase = 'sideways'", "saga_step_phase_known"),
         ("UPDATE saga_steps SET lease_until = saga_now()", "saga_steps_lease"),
-        ("UPDATE saga_steps SET state = 'IN_PROGRESS'", "saga_steps_claimed"),
         (
             "UPDATE saga_steps SET state = 'COMPENSATING', lease_until = saga_now(), attempt_id = gen_random_uuid()",
             "uq_saga_steps_undo",

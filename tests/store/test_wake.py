@@ -157,6 +157,8 @@ def test_the_questions_can_be_answered_with_no(lab: Lab) -> None:
         "P14, R6": "UPDATE saga_instances SET wake_at = saga_now() + interval '1 h'",
         "R6: not later": "UPDATE saga_instances SET wake_at = saga_now() + interval '1 h', deadline = saga_now()",
         "P6, R1": "UPDATE saga_steps SET effect_possible = true",
+        "P9: at its end": "UPDATE saga_instances SET state = 'COMPLETED'",
+        "P3: a step in progress": "UPDATE saga_steps SET lease_until = NULL",
     }
     for question, change in bent.items():
         run = lab.run(a={})
@@ -164,4 +166,4 @@ def test_the_questions_can_be_answered_with_no(lab: Lab) -> None:
         lab.sql(f"{change} WHERE saga_id = %s", str(run.saga_id))
         with pytest.raises(AssertionError, match=question):
             check(lab, run.saga_id)
-    assert len(QUESTIONS) == 12
+    assert len(QUESTIONS) == 14

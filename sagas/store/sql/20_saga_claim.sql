@@ -1,5 +1,5 @@
--- Claim one step (or its compensation, or its verify) for one attempt: P3, P5, R3, R5, R9, R10, R14.
--- Answers {"verdict": "granted", ...context} or {"verdict": why not, ...}. Claims write no event (R13).
+-- Claim one step (or its compensation, or its verify) for one attempt, by the rules of saga_claim_step.
+-- Answers {"verdict": "granted", ...context} or {"verdict": why not, ...}.
 CREATE OR REPLACE FUNCTION saga_claim(
     p_saga uuid, p_step text, p_undo boolean, p_attempt uuid, p_node text, p_host text, p_pid integer,
     p_started double precision, p_margin double precision, p_incarnation uuid DEFAULT NULL
@@ -8,59 +8,19 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     s saga_instances;
     t saga_steps;
-    v_now timestamptz;
-    v_phase text;
-    v_verdict text;
+    v_claim jsonb;
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
     IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_saga'); END IF;
     SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step;
     IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_step'); END IF;
-    v_now := saga_now();
-    -- The same id again gets the same answer: the reply to its first claim was lost.
-    IF t.attempt_id = p_attempt THEN
-        IF t.lease_until IS NULL THEN RETURN jsonb_build_object('verdict', 'recorded'); END IF;
-        RETURN saga_grant(s, t);
-    END IF;
-    v_phase := CASE WHEN p_undo THEN 'undo' WHEN t.state = 'UNKNOWN' THEN 'verify' ELSE 'forward' END;
-    v_verdict := CASE
-        WHEN s.state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED') THEN 'terminal'
-        WHEN s.paused_at IS NOT NULL THEN 'paused'
-        WHEN p_undo <> (s.state = 'COMPENSATING') THEN 'wrong_direction'
-        WHEN p_undo AND s.live_claims > 0 THEN 'claimed'
-        WHEN p_undo AND t.child IS NOT NULL THEN 'child'
-        WHEN p_undo AND t.step_name IS DISTINCT FROM (saga_next_undo(p_saga)).step_name THEN 'not_current'
-        WHEN NOT p_undo AND t.stage <> s.current_step THEN 'not_current'
-        WHEN t.lease_until IS NOT NULL THEN 'claimed'
-        WHEN v_phase = 'forward' AND t.state <> 'PENDING' THEN 'done'
-        WHEN t.not_before > v_now THEN 'not_due'
-        WHEN s.quiet_at > v_now AND (v_phase <> 'forward' OR NOT t.idempotent) THEN 'quiet'
-        ELSE 'granted' END;
-    IF v_verdict <> 'granted' THEN
-        RETURN jsonb_build_object('verdict', v_verdict, 'state', s.state, 'step_state', t.state);
-    END IF;
+    v_claim := saga_claim_step(s, t,
+        CASE WHEN p_undo THEN t.step_name = (saga_next_undo(p_saga)).step_name ELSE t.stage = s.current_step END,
+        p_undo, p_attempt, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
+    IF v_claim ->> 'verdict' <> 'granted' THEN RETURN v_claim; END IF;
     -- Losing the claim of an idempotent step in a crash costs a second run, no more (R13); the others wait for the disk.
-    IF v_phase = 'undo' OR (v_phase = 'forward' AND t.idempotent) THEN
+    IF v_claim ->> 'phase' = 'undo' OR (v_claim ->> 'phase' = 'forward' AND t.idempotent) THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
-    UPDATE saga_steps SET
-        state = CASE v_phase WHEN 'forward' THEN 'IN_PROGRESS' WHEN 'undo' THEN 'COMPENSATING' ELSE state END,
-        phase = v_phase,
-        attempt = attempt + (v_phase = 'forward')::integer,
-        undo_attempt = undo_attempt + (v_phase = 'undo')::integer,
-        verify_attempt = verify_attempt + (v_phase = 'verify')::integer,
-        attempt_id = p_attempt, claimed_by = p_node, claim_node = p_incarnation, claim_host = p_host, claim_pid = p_pid, claim_started = p_started,
-        lease_until = v_now + make_interval(secs =>
-            CASE v_phase WHEN 'undo' THEN undo_timeout_s ELSE timeout_s END + p_margin),
-        last_attempt_id = CASE WHEN v_phase <> 'forward' THEN last_attempt_id END,
-        not_before = NULL, look_at = NULL, published_at = NULL, republished = 0,
-        started_at = coalesce(started_at, v_now)
-    WHERE step_id = t.step_id RETURNING * INTO t;
-    UPDATE saga_instances SET
-        state = CASE state WHEN 'PENDING' THEN 'IN_PROGRESS' ELSE state END,
-        live_claims = live_claims + 1,
-        pivot_open = pivot_open OR (t.pivot AND v_phase = 'forward'),
-        wake_at = least(CASE WHEN NOT p_undo AND NOT pivot_open AND NOT t.pivot THEN deadline END, t.lease_until)
-    WHERE saga_id = p_saga RETURNING * INTO s;
-    RETURN saga_grant(s, t);
+    RETURN v_claim || saga_grant(s);
 END $$;

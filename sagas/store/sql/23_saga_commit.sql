@@ -1,16 +1,25 @@
--- Write one attempt's outcome, if the attempt is still the current one (P3, R4, R5).
+-- Write one attempt's outcome, if the attempt is still the current one (P3, R4, R5); and claim what comes next in the same
+-- statement and commit, if that goes the same way (p_undo) and is one of p_steps (null: none).
 -- p_ride: the message that carried this step carries its successor too. p_events: [[type, payload], ...] of ctx.emit.
+-- p_next is the id of the attempt that is claimed; asked again, the same one is granted again (R5).
 -- Answers {"verdict": committed | recorded | late | gone, "next": continue | undo | again | wait | end, "route": [...],
--- "touched"}: another saga that this has moved, a child or a parent; its message may be due.
+-- "touched"}: another saga that this has moved, a child or a parent; its message may be due; and, if that was granted,
+-- "then": {"step", "claim"}: the part of its claim that is the step's (saga_grant_step), its saga being known.
 CREATE OR REPLACE FUNCTION saga_commit(
     p_saga uuid, p_step text, p_attempt uuid, p_outcome text, p_output jsonb, p_error jsonb, p_events jsonb,
-    p_retry_in double precision, p_ride boolean
+    p_retry_in double precision, p_ride boolean, p_undo boolean DEFAULT false, p_steps text[] DEFAULT NULL,
+    p_next uuid DEFAULT NULL, p_node text DEFAULT NULL, p_host text DEFAULT NULL, p_pid integer DEFAULT NULL,
+    p_started double precision DEFAULT NULL, p_margin double precision DEFAULT NULL, p_incarnation uuid DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     s saga_instances;
     t saga_steps;
-    v_next text;
+    n saga_steps;
+    v_verdict text := 'committed';
+    v_next text := CASE WHEN p_undo THEN 'undo' ELSE 'continue' END;
+    v_was text;
+    v_claim jsonb;
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
     SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step;
@@ -18,18 +27,49 @@ BEGIN
         RETURN jsonb_build_object('verdict', 'gone', 'next', 'wait');
     ELSIF t.attempt_id IS DISTINCT FROM p_attempt THEN
         RETURN saga_late(s, t, p_attempt, p_outcome, p_output);
-    ELSIF t.lease_until IS NULL THEN
+    END IF;
+    v_was := s.state;
+    IF t.lease_until IS NULL THEN
         -- The reply to the same commit was lost; it is said again.
-        RETURN jsonb_build_object('verdict', 'recorded', 'next',
-            CASE s.state WHEN 'IN_PROGRESS' THEN CASE t.state WHEN 'COMPLETED' THEN 'continue' ELSE 'wait' END
-                         WHEN 'COMPENSATING' THEN 'undo' ELSE 'end' END,
-            'route', saga_route(p_saga, s.state = 'COMPENSATING', s.current_step));
+        v_verdict := 'recorded';
+        v_next := CASE s.state WHEN 'IN_PROGRESS' THEN CASE t.state WHEN 'COMPLETED' THEN 'continue' ELSE 'wait' END
+                               WHEN 'COMPENSATING' THEN 'undo' ELSE 'end' END;
+    ELSE
+        IF p_outcome = 'done' AND p_events <> '[]' THEN
+            PERFORM saga_note(s, e ->> 0, t.step_name, e -> 1) FROM jsonb_array_elements(p_events) e;
+        END IF;
+        IF p_outcome <> 'done' OR p_steps IS NULL OR p_undo <> (t.phase = 'undo') OR s.cancel_requested IS NOT NULL
+                OR s.state <> (CASE WHEN p_undo THEN 'COMPENSATING' ELSE 'IN_PROGRESS' END) THEN
+            v_next := saga_settle(s, t, p_outcome, p_output, p_error, p_retry_in);
+            p_steps := NULL;
+        ELSIF p_undo THEN
+            s := saga_step_undone(s, t);
+        ELSE
+            s := saga_step_done(s, t, p_output);
+        END IF;
     END IF;
-    IF p_outcome = 'done' THEN
-        PERFORM saga_note(s, e ->> 0, t.step_name, e -> 1) FROM jsonb_array_elements(p_events) e;
+    IF p_steps IS NOT NULL AND v_next = (CASE WHEN p_undo THEN 'undo' ELSE 'continue' END) THEN
+        IF p_undo THEN
+            n := saga_next_undo(p_saga);
+        ELSIF s.current_step < s.stages THEN
+            SELECT * INTO n FROM saga_steps WHERE saga_id = p_saga AND step_order = s.current_step;
+        END IF;
+        IF n.step_name = ANY (p_steps) THEN
+            v_claim := saga_claim_step(s, n, true, p_undo, p_next, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
+            IF v_claim ->> 'verdict' = 'granted' THEN
+                RETURN jsonb_build_object('verdict', v_verdict, 'next', v_next, 'then',
+                    jsonb_build_object('step', n.step_name, 'claim', v_claim));
+            END IF;
+        END IF;
+        IF v_verdict = 'committed' AND p_undo THEN
+            PERFORM saga_save(s, v_was);
+            v_next := saga_undo_next(p_saga, true);
+        ELSIF v_verdict = 'committed' THEN
+            v_next := saga_go_on(s, t, v_was);
+        END IF;
     END IF;
-    v_next := saga_settle(s, t, p_outcome, p_output, p_error, p_retry_in);
-    RETURN jsonb_build_object('verdict', 'committed', 'next', v_next, 'route', CASE
+    RETURN jsonb_build_object('verdict', v_verdict, 'next', v_next, 'route', CASE
+        WHEN v_verdict = 'recorded' THEN saga_route(p_saga, s.state = 'COMPENSATING', s.current_step)
         WHEN v_next = 'continue' AND NOT p_ride THEN saga_route(p_saga, false, t.step_order + 1)
         WHEN v_next = 'again' THEN saga_route(p_saga, t.phase = 'undo', t.step_order)
         WHEN v_next = 'undo' AND NOT (p_ride AND t.phase = 'undo') THEN saga_route(p_saga, true, 0) END, 'touched', CASE v_next

@@ -1,0 +1,56 @@
+-- Claim a step (or its compensation, or its verify) for one attempt: P3, P5, R3, R5, R9, R10, R14. The caller holds the
+-- saga's row; s and t may have been changed in memory, and s is saved if the claim is granted. p_turn: it is this one's turn.
+-- Answers {"verdict": "granted", ...} or {"verdict": why not, ...}. Claims write no event (R13).
+CREATE OR REPLACE FUNCTION saga_claim_step(
+    s saga_instances, t saga_steps, p_turn boolean, p_undo boolean, p_attempt uuid, p_node text, p_host text, p_pid integer,
+    p_started double precision, p_margin double precision, p_incarnation uuid
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_now timestamptz := saga_now();
+    v_was text := s.state;
+    v_phase text := CASE WHEN p_undo THEN 'undo' WHEN t.state = 'UNKNOWN' THEN 'verify' ELSE 'forward' END;
+    v_verdict text;
+    v_saved boolean;
+BEGIN
+    -- The same id again gets the same answer: the reply to its first claim was lost.
+    IF t.attempt_id = p_attempt THEN
+        IF t.lease_until IS NULL THEN RETURN jsonb_build_object('verdict', 'recorded'); END IF;
+        RETURN saga_grant_step(s, t);
+    END IF;
+    v_verdict := CASE
+        WHEN s.state IN ('COMPLETED', 'COMPENSATED', 'CANCELLED', 'FAILED') THEN 'terminal'
+        WHEN s.paused_at IS NOT NULL THEN 'paused'
+        WHEN p_undo <> (s.state = 'COMPENSATING') THEN 'wrong_direction'
+        WHEN p_undo AND s.live_claims > 0 THEN 'claimed'
+        WHEN p_undo AND t.child IS NOT NULL THEN 'child'
+        WHEN p_turn IS NOT TRUE THEN 'not_current'
+        WHEN t.lease_until IS NOT NULL THEN 'claimed'
+        WHEN v_phase = 'forward' AND t.state <> 'PENDING' THEN 'done'
+        WHEN t.not_before > v_now THEN 'not_due'
+        WHEN s.quiet_at > v_now AND (v_phase <> 'forward' OR NOT t.idempotent) THEN 'quiet'
+        ELSE 'granted' END;
+    IF v_verdict <> 'granted' THEN
+        RETURN jsonb_build_object('verdict', v_verdict, 'state', s.state, 'step_state', t.state);
+    END IF;
+    UPDATE saga_steps SET
+        state = CASE v_phase WHEN 'forward' THEN 'IN_PROGRESS' WHEN 'undo' THEN 'COMPENSATING' ELSE state END,
+        phase = v_phase,
+        attempt = attempt + (v_phase = 'forward')::integer,
+        undo_attempt = undo_attempt + (v_phase = 'undo')::integer,
+        verify_attempt = verify_attempt + (v_phase = 'verify')::integer,
+        attempt_id = p_attempt, claimed_by = p_node, claim_node = p_incarnation, claim_host = p_host, claim_pid = p_pid,
+        claim_started = p_started,
+        lease_until = v_now + make_interval(secs =>
+            CASE v_phase WHEN 'undo' THEN undo_timeout_s ELSE timeout_s END + p_margin),
+        last_attempt_id = CASE WHEN v_phase <> 'forward' THEN last_attempt_id END,
+        not_before = NULL, look_at = NULL, published_at = NULL, republished = 0,
+        started_at = coalesce(started_at, v_now)
+    WHERE step_id = t.step_id RETURNING * INTO t;
+    IF s.state = 'PENDING' THEN s.state := 'IN_PROGRESS'; END IF;
+    s.live_claims := s.live_claims + 1;
+    s.wake_at := least(CASE WHEN NOT p_undo AND NOT s.pivot_open AND NOT t.pivot THEN s.deadline END, t.lease_until);
+    s.pivot_open := s.pivot_open OR (t.pivot AND v_phase = 'forward');
+    v_saved := saga_save(s, v_was);
+    RETURN saga_grant_step(s, t);
+END $$;
