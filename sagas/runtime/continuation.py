@@ -6,6 +6,7 @@ with its own id, name, parent and signals, only without the broker in between.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sagas.definition import Saga
 from sagas.errors import UnknownSaga
 from sagas.runtime.limits import CLAIM_PATIENCE
-from sagas.runtime.publish import task_name
+from sagas.runtime.publish import COMPENSATIONS, task_name
 from sagas.runtime.runner import Granted, MayGoOn
 from sagas.step import Step
 
@@ -61,7 +62,7 @@ class _Message(threading.local):
     until: float = 0.0
     limit: float = 0.0
     granted: Granted | None = None
-    then: tuple[str, Granted] | None = None
+    then: tuple[str, Granted | None] | None = None
 
     def begin(self, budget: float, limit: float) -> None:
         self.began = time.monotonic()
@@ -70,7 +71,7 @@ class _Message(threading.local):
         self.granted = self.then = None
 
     def advance(self) -> str | None:
-        """The name of the task that is to be run now, whose claim is at hand; None at the message's end."""
+        """The name of the task that is to be run now, its claim at hand or not; None at the message's end."""
         name, self.granted = self.then or (None, None)
         self.then = None
         return name
@@ -90,7 +91,7 @@ class Continuation:
         if budget <= 0 or request is None:
             return tracer(uuid, args, kwargs, request)
         here = self._message
-        here.begin(budget, task.time_limit or 0.0)
+        here.begin(budget, task.time_limit or math.inf)
         told: list[Told] = []
         try:
             answer = tracer(uuid, args, kwargs, request)
@@ -118,6 +119,25 @@ class Continuation:
     def go_on(self, saga_type: str, then: Granted, undo: bool) -> None:
         """Run this when the task at hand is over."""
         self._message.then = (task_name(saga_type, then.step, undo), then)
+
+    def go_back(self, found: Mapping[str, Any] | None) -> bool:
+        """Whether this message, `sagas.compensate`, goes on to the undo that is due (`saga_look`): on its own queue."""
+        if not self._message.until or not found or not found["undo"]:
+            return False
+        hop, saga_type = found["route"][0], found["saga_type"]
+        try:
+            saga = self._engine.registry.get(saga_type, found["version"])
+            step = saga.get(hop["step"])
+        except (UnknownSaga, KeyError):
+            return False
+        name = task_name(saga_type, step.name, undo=True)
+        task = self._engine.app.tasks.get(name)
+        if task is None or task.rate_limit or hop["queue"] != COMPENSATIONS or hop["priority"] is not None:
+            return False
+        if not (saga.continuation and step.continuation):
+            return False
+        self._message.then = (name, None)
+        return True
 
     def _may_go_on(self, step_name: str, undo: bool, saga_type: str, version: int) -> tuple[str, ...]:
         here, now = self._message, time.monotonic()
@@ -201,7 +221,7 @@ def _told(task: Any, request: dict[str, Any]) -> Told:
 
 
 class GoesOn:
-    """Mixed into the app's own Task class, for step tasks: whoever traces one goes on with what follows it.
+    """Mixed into the app's own Task class, for step tasks and `sagas.compensate`: whoever traces one goes on from there.
 
     Celery gives each task its tracer by assignment, in every kind of pool; what it gets back runs the message.
     """

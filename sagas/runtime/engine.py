@@ -111,6 +111,8 @@ class Engine:
         """In a forked child: the pool belongs to the parent and must not be shared (nor closed)."""
         if "sql" in self.__dict__:
             self.sql.dispose(close=False)
+        if self.settings.database_url:
+            self.store.keep_connection()
 
 
 def engine_of(app: Celery) -> Engine:

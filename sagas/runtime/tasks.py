@@ -34,9 +34,13 @@ def register_step_tasks(app: Celery, engine: Engine, sagas: list[Saga]) -> None:
             _widen(limits, (saga.name, step.name, False), plan["timeout_s"], step.rate_limit)
             if step.has_compensation:
                 _widen(limits, (saga.name, step.name, True), plan["undo_timeout_s"], None)
-    base = type("StepTask", (GoesOn, app.Task), {"abstract": True})
+    base = _going_on(app)
     for (saga_type, step_name, undo), (limit, rate_limit) in limits.items():
         _register_step_task(app, engine, base, saga_type, step_name, undo, limit, rate_limit)
+
+
+def _going_on(app: Celery) -> type:
+    return type("StepTask", (GoesOn, app.Task), {"abstract": True})
 
 
 def _widen(
@@ -185,7 +189,7 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
         return cancel_saga(engine, SagaId(saga_id), reason, actor)
 
     # One argument and bind=True: dispatched as a task of its own, never run inline in a dying worker (L41).
-    @app.task(name="sagas.compensate", bind=True, acks_late=True, queue=COMPENSATIONS, **quiet)
+    @app.task(name="sagas.compensate", base=_going_on(app), bind=True, acks_late=True, queue=COMPENSATIONS, **quiet)
     def compensate(self: Any, saga_id: str) -> None:
         help_saga(engine, SagaId(saga_id))
 

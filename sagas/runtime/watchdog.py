@@ -1,7 +1,7 @@
 """The end of this process at a time that nothing in it can put off: a timer of the kernel's, and no thread for it.
 
-`faulthandler.dump_traceback_later` does the same with a thread for each watch, which made a fifth of what a trivial step
-cost its process; it stays for systems without POSIX timers.
+`faulthandler.dump_traceback_later` does the same with a thread for each watch, which made a fifth of what a trivial
+step cost its process; it stays for systems without POSIX timers.
 """
 
 from __future__ import annotations

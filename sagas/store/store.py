@@ -38,11 +38,17 @@ class Store:
     def __init__(self, engine: sa.Engine, schema: str | None = None) -> None:
         """`schema` is where the tables are, for statements on a session of somebody else, who may not look there."""
         self._engine = engine
+        self._kept: list[Any] = []
+        self._keeps = False
         self._where = "" if schema is None else '"{}".'.format(schema.replace('"', '""').replace("%", "%%"))
 
     @property
     def engine(self) -> sa.Engine:
         return self._engine
+
+    def keep_connection(self) -> None:
+        """From now on one connection stays out of the pool: for the child of a pool, whose calls come one by one."""
+        self._kept, self._keeps = [], True
 
     def start(self, request: StartRequest, *, session: Any = None) -> dict[str, Any]:
         """`{"saga_id", "created", "state", "route"}`; with `session` in the caller's own transaction."""
@@ -244,7 +250,7 @@ class Store:
         Nor its AUTOCOMMIT: giving that back sets the isolation level, which is a round trip of its own.
         """
         try:
-            pooled = self._engine.raw_connection()
+            pooled = self._kept.pop() if self._kept else self._engine.raw_connection()
             raw: Any = pooled.dbapi_connection
             try:
                 raw.autocommit = True
@@ -256,9 +262,12 @@ class Store:
                     raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}") from error
                 raise translate(error) from error
             finally:
-                if pooled.is_valid and not raw.closed:
-                    raw.autocommit = False
-                pooled.close()
+                if self._keeps and not self._kept and pooled.is_valid and not raw.closed:
+                    self._kept.append(pooled)
+                else:
+                    if pooled.is_valid and not raw.closed:
+                        raw.autocommit = False
+                    pooled.close()
         except (DBAPIError, PoolTimeout, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             # SQLAlchemy wraps what its own statements meet, but not what giving the connection back to the pool does.
             cause = error.orig if isinstance(error, DBAPIError) else error

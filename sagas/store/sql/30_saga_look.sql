@@ -1,5 +1,5 @@
 -- One saga (the caller holds its row): write what time has decided, then say what is to be published.
--- Answers null, or {"saga_id", "saga_type", "undo", "known", "queue", "since", "route"}. known: nobody has published it, so that it is
+-- Answers null, or {"saga_id", "saga_type", "version", "undo", "known", "queue", "since", "route"}. known: nobody has published it, so that it is
 -- sure; with p_again also what was published and may have been lost.
 CREATE OR REPLACE FUNCTION saga_look(p_saga uuid, p_again boolean) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
@@ -63,7 +63,8 @@ BEGIN
         look_at = v_now + least(interval '5 s', interval '2 s' + coalesce(v_now - published_at, interval '0') / 4)
     WHERE step_id = t.step_id;
     PERFORM saga_rewake(p_saga);
-    RETURN jsonb_build_object('saga_id', p_saga, 'saga_type', s.saga_type, 'undo', s.state = 'COMPENSATING', 'known', v_known,
+    RETURN jsonb_build_object('saga_id', p_saga, 'saga_type', s.saga_type, 'version', s.version,
+        'undo', s.state = 'COMPENSATING', 'known', v_known,
         'queue', CASE s.state WHEN 'COMPENSATING' THEN t.undo_queue ELSE t.queue END,
         'since', coalesce(t.published_at, v_now),
         'route', saga_route(p_saga, s.state = 'COMPENSATING', t.step_order));
