@@ -221,7 +221,7 @@ def _told(task: Any, request: dict[str, Any]) -> Told:
 
 
 class GoesOn:
-    """Mixed into the app's own Task class, for step tasks and `sagas.compensate`: whoever traces one goes on from there.
+    """Mixed into the app's own Task class, for step tasks and `sagas.compensate`: whoever traces one goes on.
 
     Celery gives each task its tracer by assignment, in every kind of pool; what it gets back runs the message.
     """

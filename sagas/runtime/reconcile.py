@@ -68,9 +68,10 @@ def reconcile(engine: Engine) -> Reconciled:
 
 def help_saga(engine: Engine, saga_id: SagaId) -> None:
     """A message says that this saga may be stuck: the same as a tick, for one saga; its undo may follow at once."""
-    take_over_dead(engine, only=saga_id)
     found = engine.store.hint(saga_id)
-    if not engine.continuation.go_back(found):
+    if found is None:
+        take_over_dead(engine, only=saga_id)
+    elif not engine.continuation.go_back(found):
         publish_found(engine.app, found)
 
 
