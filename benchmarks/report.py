@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.session import median_ratio
+from tests.chaos.recovery import BUDGETS, MEANING, Times
 
 
 def base_of(name: str) -> str:
@@ -35,7 +36,10 @@ def tables(figures: dict[str, Any]) -> Iterable[tuple[str, list[str], list[list[
         "latency": _latency,
         "counts": _counts,
         "growth": _growth,
+        "starts": _starts,
         "history": _history,
+        "recovery": _recovery,
+        "simulation": _simulation,
     }
     return [maker(figures[part]) for part, maker in makers.items() if figures.get(part)]
 
@@ -140,6 +144,39 @@ def _history(runs: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     ]
     columns = ["finished sagas stored", "sagas/s", "ratio", "CPU ms a saga"]
     return "Throughput of ours with history (ratio: to none, of each round)", columns, rows
+
+
+def _starts(runs: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    found = runs["start_many"]
+    ours, least = _each(found, "start_many"), _each(found, "least")
+    row = [f"{statistics.median(ours):.0f}", f"{statistics.median(least):.0f}", f"{median_ratio(ours, least):.2f}"]
+    return "Starts a second from one process", ["start_many", "one INSERT and one LPUSH each", "ratio"], [row]
+
+
+def _recovery(kinds: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    rows = []
+    for kind, seconds in kinds.items():
+        times = Times(kind, seconds)
+        quantiles = [f"{times.quantile(share):.2f}" for share in (0.5, 0.95, 0.99)]
+        rows.append([MEANING[kind], str(len(seconds)), *quantiles, f"{BUDGETS[kind]:g}"])
+    return "Recovery, seconds, default settings", ["what", "times", "p50", "p95", "p99", "budget for p95"], rows
+
+
+def _simulation(found: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    rows = [
+        [
+            f"{row['cores']}",
+            f"{row['flush_ms']:g}",
+            ", ".join(f"{workers}: {steps:,.0f}" for workers, steps in row["steps"].items()),
+            f"{max(row['steps'].values()) / found['steps']:,.0f}",
+        ]
+        for row in found["table"]
+    ]
+    title = (
+        f"Simulated: one PostgreSQL, {found['worker_ms']:.2f} ms of a worker and {found['postgres_ms']:.2f} ms of"
+        f" PostgreSQL a step"
+    )
+    return title, ["cores", "flush ms", "worker processes: steps/s", f"sagas of {found['steps']} steps/s"], rows
 
 
 def _per_step(runs: list[dict[str, Any]], key: str) -> list[float]:

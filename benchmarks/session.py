@@ -12,12 +12,16 @@ from typing import Any
 from benchmarks import measure
 from benchmarks.contenders import CONTENDERS, DEFAULT
 from benchmarks.servers import Servers
+from benchmarks.simulation import simulate
 from benchmarks.stand import Job, Options
+from benchmarks.starts import starts
+from tests.chaos import recovery
+from tests.chaos.system import servers as chaos_servers
 from tests.harness.database import database_name
 from tests.scale.history import fill
 
-PARTS = ("counts", "throughput", "latency", "growth")
-ON_DEMAND = ("history",)
+PARTS = ("counts", "throughput", "latency", "growth", "starts")
+ON_DEMAND = ("history", "recovery", "simulation")
 GROWING = ("ours", "ours_messages")
 """Whose growth with the number of steps is measured; a bare chain sends what is left with each step."""
 
@@ -37,6 +41,8 @@ class Plan:
     """Steps in all, at each size."""
     history: int = 1_000_000
     """Finished sagas stored beforehand."""
+    observations: int = 60
+    """Of each kind of recovery."""
 
 
 class Session:
@@ -91,6 +97,25 @@ class Session:
                 per_step = 1000 * figures["seconds"] / (sagas * steps)
                 cpu = figures["cpu_ms_total"] / steps
                 self.say(f"growth {number} {name} {steps} steps: {per_step:.3f} ms, {cpu:.3f} ms of CPU a step")
+
+    def _starts(self) -> None:
+        for number in range(1, self.plan.rounds + 1):
+            figures = starts(self.servers, self.options, self.plan.sagas)
+            self._add("starts", "start_many", figures)
+            self.say(f"starts {number}: {figures['start_many']:.0f} by start_many, {figures['least']:.0f} at least")
+
+    def _recovery(self) -> None:
+        """On servers of its own, which it stops and flushes."""
+        with chaos_servers() as shared:
+            for times in recovery.measure(shared, self.plan.observations, self.say):
+                self.figures["recovery"][times.kind] = times.seconds
+
+    def _simulation(self) -> None:
+        """With what this session's throughput has cost."""
+        runs = self.figures.get("throughput", {}).get("ours")
+        if not runs:
+            raise RuntimeError("the simulation takes its costs from the throughput of ours: name that part, too")
+        self.figures["simulation"] = simulate(sorted(runs, key=lambda run: run["cpu_ms_total"])[len(runs) // 2])
 
     def _history(self) -> None:
         """Two databases for all rounds, which differ in what they hold from before."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from celery import Celery, chain
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from sagas.types import SagaId
@@ -36,24 +37,19 @@ def publish_route(
     """Publish one message that carries these steps in order. False (and a warning) if the broker does not take it."""
     if not route:
         return True
-    signatures = [
-        app.signature(
-            task_name(saga_type, hop["step"], undo),
-            kwargs={"saga_id": str(saga_id)},
-            immutable=True,
-            queue=hop["queue"],
-            ignore_result=True,
-            **({} if hop["priority"] is None else {"priority": hop["priority"]}),
-        )
-        for hop in route
-    ]
-    options: dict[str, Any] = {"root_id": str(saga_id), "link_error": _help_signature(app, saga_id)}
-    if countdown:
-        options["countdown"] = countdown
-    if producer is not None:
-        options["producer"] = producer
+    help_ = _help_signature(app, saga_id)
+    first, *after = [_hop(app, saga_id, task_name(saga_type, hop["step"], undo), hop, help_) for hop in route]
     try:
-        chain(*signatures, app=app).apply_async(**options)
+        # What `chain(...).apply_async()` sends, without its copies of each signature; and that drops `producer`.
+        app.send_task(
+            first.task,
+            kwargs=first.kwargs,
+            root_id=str(saga_id),
+            chain=after[::-1] or None,
+            countdown=countdown or None,
+            producer=producer,
+            **first.options,
+        )
     except Exception as error:  # noqa: BLE001 - only a hint; kombu raises more than its own errors
         log.warning("saga %s: its message was not published (%s); reconcile will", saga_id, error)
         return False
@@ -75,6 +71,14 @@ def publish_found(app: Celery, found: Mapping[str, Any] | None) -> bool:
     if not found:
         return True
     return publish_route(app, found["saga_id"], found["saga_type"], found["route"], undo=found["undo"])
+
+
+def _hop(app: Celery, saga_id: SagaId | str, name: str, hop: Mapping[str, Any], help_: Any) -> Any:
+    """One step of a chain, with the id that its task will have."""
+    options: dict[str, Any] = {"queue": hop["queue"], "task_id": str(uuid.uuid4()), "link_error": [help_]}
+    if hop["priority"] is not None:
+        options["priority"] = hop["priority"]
+    return app.signature(name, kwargs={"saga_id": str(saga_id)}, immutable=True, ignore_result=True, **options)
 
 
 def _help_signature(app: Celery, saga_id: SagaId | str) -> Any:

@@ -15,7 +15,7 @@ from tests.harness.scenario import plan
 PATIENCE = 30.0
 """Seconds after which an observation counts as infinite."""
 HELD = "recovery"
-BUDGETS = {"child": 6.0, "worker": 3.0, "machine": 10.0, "elsewhere": 10.0, "flush": 10.0}
+BUDGETS = {"child": 6.0, "worker": 3.0, "machine": 10.0, "elsewhere": 10.0, "flush": 10.0, "postgres": 10.0}
 ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 """A pid namespace of its own (needs root): nobody can prove from outside that a process in it is dead."""
 MEANING = {
@@ -24,6 +24,7 @@ MEANING = {
     "machine": "a whole worker is killed and stays dead; until its steps run on another one",
     "elsewhere": "the same in a pid namespace of its own: only its silence tells; until its steps run on another one",
     "flush": "the broker forgets everything; until a saga whose message it held runs",
+    "postgres": "PostgreSQL is stopped and started again; from its return until sagas that were running run on",
 }
 
 
@@ -55,6 +56,7 @@ def measure(shared: Servers, observations: int, say: Callable[[str], None] = lam
         "machine": _machine,
         "elsewhere": _machine,
         "flush": _flush,
+        "postgres": _postgres,
     }
     results = []
     for kind, act in kinds.items():
@@ -177,6 +179,23 @@ def _flush(system: System) -> list[float]:
         time.sleep(0.05)
     _let_go(system)
     return [(rows[0].at - flushed).total_seconds() if rows else math.inf for rows in found]
+
+
+def _postgres(system: System) -> list[float]:
+    """Six sagas are in their second step while it is away; what they did is recorded, and they go on."""
+    with system.effects.held_lock(HELD):
+        rows = _hold(system, 6)
+        system.servers.postgres.stop()
+        system.servers.postgres.start()
+        back = datetime.now(UTC)
+    until = time.monotonic() + PATIENCE
+    while True:
+        found = [system.effects.find("begin", saga_id=row.saga_id, step="three") for row in rows]
+        if all(found) or time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    _let_go(system)
+    return [(begun[0].at - back).total_seconds() if begun else math.inf for begun in found]
 
 
 def _let_go(system: System) -> None:

@@ -10,6 +10,8 @@ DECLARE
     d saga_definitions;
     s saga_instances;
     v_now timestamptz := saga_now();
+    -- When reconcile looks for the first message: at once, or where the caller publishes it a while later.
+    v_look timestamptz := v_now + CASE WHEN p_published THEN interval '2 s' ELSE interval '0' END;
     v_created boolean;
     -- Set by the engine alone (StartRequest.shadow): a name that nobody's own metadata has.
     v_shadow boolean := coalesce(p_metadata -> 'sagas.shadow' = 'true', false);
@@ -35,7 +37,8 @@ BEGIN
             shadow, wake_at, deadline, started_at)
         VALUES (coalesce(p_saga, gen_random_uuid()), p_type, d.version, 'PENDING', p_correlation, p_actor,
             jsonb_build_object('payload', p_payload, 'metadata', coalesce(p_metadata, '{}')),
-            jsonb_array_length(d.steps), v_shadow, v_now, v_now + make_interval(secs => d.timeout_s), v_now)
+            jsonb_array_length(d.steps), v_shadow, least(v_look, v_now + make_interval(secs => d.timeout_s)),
+            v_now + make_interval(secs => d.timeout_s), v_now)
         ON CONFLICT (saga_id) DO UPDATE SET saga_type = i.saga_type
         RETURNING * INTO s;
     ELSE
@@ -44,7 +47,8 @@ BEGIN
                 context, stages, shadow, wake_at, deadline, started_at)
             VALUES (coalesce(p_saga, gen_random_uuid()), p_type, d.version, 'PENDING', p_correlation, p_actor, p_key,
                 jsonb_build_object('payload', p_payload, 'metadata', coalesce(p_metadata, '{}')),
-                jsonb_array_length(d.steps), v_shadow, v_now, v_now + make_interval(secs => d.timeout_s), v_now)
+                jsonb_array_length(d.steps), v_shadow, least(v_look, v_now + make_interval(secs => d.timeout_s)),
+            v_now + make_interval(secs => d.timeout_s), v_now)
             ON CONFLICT (saga_type, idempotency_key) WHERE idempotency_key IS NOT NULL
                 DO UPDATE SET saga_type = i.saga_type
             RETURNING * INTO s;
@@ -71,16 +75,16 @@ BEGIN
         undo_max_attempts, queue, undo_queue, priority, child, published_at, look_at)
     SELECT s.saga_id, p.name, p.place - 1, p.place - 1, p.idempotent, p.transactional, p.pivot,
         p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s, p.undo_timeout_s, p.max_attempts,
-        p.undo_max_attempts, saga_queue(p.queue, p_payload), saga_queue(p.undo_queue, p_payload), p.priority, p.child,
+        p.undo_max_attempts, CASE WHEN p.queue LIKE '%{%' THEN saga_queue(p.queue, p_payload) ELSE p.queue END,
+        CASE WHEN p.undo_queue LIKE '%{%' THEN saga_queue(p.undo_queue, p_payload) ELSE p.undo_queue END, p.priority, p.child,
         CASE WHEN p_published AND p.place = 1 THEN v_now END,
-        CASE WHEN p.place = 1 THEN v_now + CASE WHEN p_published THEN interval '2 s' ELSE interval '0' END END
+        CASE WHEN p.place = 1 THEN v_look END
     FROM ROWS FROM (jsonb_to_recordset(d.steps) AS (name text, idempotent boolean, transactional boolean,
         pivot boolean, compensate_on_failure boolean, has_compensation boolean, has_verify boolean,
         timeout_s double precision, undo_timeout_s double precision, max_attempts integer, undo_max_attempts integer,
         queue text, undo_queue text, priority integer, child text)) WITH ORDINALITY
         AS p (name, idempotent, transactional, pivot, compensate_on_failure, has_compensation, has_verify, timeout_s,
               undo_timeout_s, max_attempts, undo_max_attempts, queue, undo_queue, priority, child, place);
-    PERFORM saga_rewake(s.saga_id);
     PERFORM saga_note(s, 'SagaStarted', NULL, jsonb_build_object('saga_type', s.saga_type, 'version', s.version));
     RETURN jsonb_build_object('saga_id', s.saga_id, 'created', true, 'state', s.state,
         'route', saga_route(s.saga_id, false, 0));
