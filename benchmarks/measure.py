@@ -9,7 +9,7 @@ from benchmarks.contenders.base import Contender
 from benchmarks.servers import Servers
 from benchmarks.stand import Job, Options, Stand, stand
 
-POLL = 0.005
+POLL = 0.02
 WARM_UP = 40
 PAUSE = 0.02
 """Seconds between two sagas that run alone."""

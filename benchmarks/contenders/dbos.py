@@ -18,8 +18,8 @@ class DbosQueue(PostgresContender):
     library = "dbos"
     app = "benchmarks.apps.dbos_app"
     # With these it was fastest here; its defaults are no limit (one process takes all) and 1 s.
-    worker_concurrency: ClassVar[int] = 10
-    polling: ClassVar[float] = 0.02
+    worker_concurrency: ClassVar[int] = 50
+    polling: ClassVar[float] = 0.1
     queued: ClassVar[bool] = True
 
     def start(self) -> None:
@@ -55,7 +55,7 @@ class DbosDirect(DbosQueue):
 
     name = "dbos_direct"
     queued = False
-    threads: ClassVar[int] = 1
+    threads: ClassVar[int] = 8
     _held = False
 
     def hold(self) -> None:

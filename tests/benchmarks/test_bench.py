@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.simulation import NETWORK, Costs, steps_a_second
 from tests.harness.processes import ROOT
 
 
@@ -18,6 +19,8 @@ def test_bare_and_ours_are_measured(tmp_path: Path) -> None:
         "counts",
         "throughput",
         "latency",
+        "starts",
+        "simulation",
         "--rounds",
         "1",
         "--sagas",
@@ -38,9 +41,22 @@ def test_bare_and_ours_are_measured(tmp_path: Path) -> None:
     for runs in figures["throughput"].values():
         assert [run["sagas"] for run in runs] == [20] and runs[0]["rate"] > 0
     assert figures["latency"]["ours"][0]["p50"] > 0
+    assert figures["starts"]["start_many"][0]["start_many"] > 0
+    assert figures["simulation"]["steps"] == 4 and figures["simulation"]["postgres_ms"] > 0
     counted = figures["counts"]
     assert counted["bare"]["round_trips"] == {} and counted["bare"]["wal_bytes"] == 0
     # A claim, then commit and next claim in one; a flush for the start and for each step.
     assert counted["ours"]["round_trips"] == {"client": 1, "worker": 5}
     assert 5 <= counted["ours"]["wal_flushes"] < 5.5
     assert list(tmp_path.iterdir()) == [file]  # the server's data are gone
+
+
+def test_the_simulation_is_right_where_arithmetic_is() -> None:
+    """One worker: the sum of its times. Many: as fast as PostgreSQL's cores, or as shared flushes let them."""
+    costs = Costs(worker=0.001, postgres=0.0005)
+    alone = steps_a_second(costs, cores=4, workers=1, flush=0.001, seconds=60)
+    assert alone == pytest.approx(1 / (0.001 + 0.0005 + 0.001 + NETWORK), rel=0.05)
+    assert steps_a_second(costs, cores=2, workers=64, flush=0.0002, seconds=20) == pytest.approx(4000, rel=0.05)
+    # Whoever comes while one flush runs takes the next: each step waits for one to two of them.
+    slow = steps_a_second(costs, cores=64, workers=200, flush=0.1, seconds=20)
+    assert 200 / 0.2 * 0.9 < slow < 200 / 0.1
