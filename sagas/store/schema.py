@@ -30,7 +30,7 @@ _FALSE = text("false")
 
 
 # Domains, not CHECKs of the tables: PostgreSQL parses a table's CHECKs anew for each statement that writes to it, a
-# domain's once for each connection (docs/performance.md has the figures).
+# domain's once for each connection (decision 0010 has the figures).
 def _domain(name: str, values: list[str]) -> TypeEngine[str]:
     """Text to whoever compares it, a domain in the database."""
     check = f"VALUE IN ({', '.join(repr(str(value)) for value in values)})"
@@ -87,7 +87,7 @@ saga_instances = Table(
     Column("started_at", _TIME, nullable=False),
     Column("completed_at", _TIME),
     Column("error", JSONB),
-    # Ended, or due at some time: never neither (P14), and nothing runs at its end.
+    # Ended, or due at some time: never neither (P14).
     CheckConstraint("num_nonnulls(wake_at, completed_at) = 1 AND live_claims >= 0", name="saga_instances_wake"),
     Index("idx_saga_instances_type", "saga_type"),
     Index("idx_saga_instances_state", "state"),
