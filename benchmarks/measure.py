@@ -34,7 +34,7 @@ def throughput(
         contender = _started(kind, place, job)
         try:
             contender.submit(warm_up)
-            _wait(contender, 60 + warm_up * job.steps / 10)
+            wait(contender, 60 + warm_up * job.steps / 10)
             contender.hold()
             contender.submit(sagas)
             size = contender.message_bytes()
@@ -42,7 +42,7 @@ def throughput(
             before = counts.look(servers, contender)
             begun = time.perf_counter()
             contender.release()
-            _wait(contender, 60 + sagas * job.steps / 10)
+            wait(contender, 60 + sagas * job.steps / 10)
             seconds = time.perf_counter() - begun
             after = counts.look(servers, contender)
             result: dict[str, Any] = {"sagas": sagas, "steps": job.steps, "seconds": seconds, "rate": sagas / seconds}
@@ -112,7 +112,7 @@ def _flushes(servers: Servers) -> counts.Flushes:
     return counts.flushes(servers)
 
 
-def _wait(contender: Contender, timeout: float) -> None:
+def wait(contender: Contender, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while not contender.finished():
         if time.monotonic() > deadline:

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2
 
 from benchmarks.contenders.ours import Ours
+from benchmarks.measure import wait
 from benchmarks.servers import Servers
 from benchmarks.stand import Job, Options, stand
 from sagas import SagaClient
@@ -38,11 +39,7 @@ def starts(servers: Servers, options: Options, sagas: int) -> dict[str, Any]:
             least = _least(servers, place.database_url, message, sagas)
             contender.started = sagas + BATCH
             contender.release()
-            deadline = time.monotonic() + 60 + sagas / 5
-            while not contender.finished():
-                if time.monotonic() > deadline:
-                    raise TimeoutError("what start_many started has not ended")
-                time.sleep(0.05)
+            wait(contender, 60 + sagas / 5)
             contender.check()
         finally:
             contender.close()

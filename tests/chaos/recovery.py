@@ -3,9 +3,10 @@
 import math
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from tests.chaos.system import Servers, System, running
 from tests.harness.effects import Effect
@@ -93,12 +94,22 @@ def _hold(system: System, count: int) -> list[Effect]:
 
 def _again(system: System, rows: list[Effect], since: datetime) -> list[float]:
     """Seconds until each of these steps began once more."""
+    return _until_each([partial(_next_begin, system, row) for row in rows], since)
+
+
+def _until_each(looks: Sequence[Callable[[], Effect | None]], since: datetime) -> list[float]:
+    """Seconds until each of these was there; infinite where it was not in time."""
     until = time.monotonic() + PATIENCE
     while True:
-        found = [_next_begin(system, row) for row in rows]
+        found = [look() for look in looks]
         if all(found) or time.monotonic() > until:
             return [(row.at - since).total_seconds() if row else math.inf for row in found]
         time.sleep(0.05)
+
+
+def _first_begin(system: System, saga_id: object, step: str) -> Effect | None:
+    begun = system.effects.find("begin", saga_id=saga_id, step=step)
+    return begun[0] if begun else None
 
 
 def _next_begin(system: System, row: Effect) -> Effect | None:
@@ -171,14 +182,9 @@ def _flush(system: System) -> list[float]:
         handles = [system.client.start("scenario", plan()) for _ in range(10)]
         flushed = datetime.now(UTC)
         system.servers.broker.flush()
-    until = time.monotonic() + PATIENCE
-    while True:
-        found = [system.effects.find("begin", saga_id=handle.saga_id, step="one") for handle in handles]
-        if all(found) or time.monotonic() > until:
-            break
-        time.sleep(0.05)
+    times = _until_each([partial(_first_begin, system, handle.saga_id, "one") for handle in handles], flushed)
     _let_go(system)
-    return [(rows[0].at - flushed).total_seconds() if rows else math.inf for rows in found]
+    return times
 
 
 def _postgres(system: System) -> list[float]:
@@ -188,14 +194,9 @@ def _postgres(system: System) -> list[float]:
         system.servers.postgres.stop()
         system.servers.postgres.start()
         back = datetime.now(UTC)
-    until = time.monotonic() + PATIENCE
-    while True:
-        found = [system.effects.find("begin", saga_id=row.saga_id, step="three") for row in rows]
-        if all(found) or time.monotonic() > until:
-            break
-        time.sleep(0.05)
+    times = _until_each([partial(_first_begin, system, row.saga_id, "three") for row in rows], back)
     _let_go(system)
-    return [(begun[0].at - back).total_seconds() if begun else math.inf for begun in found]
+    return times
 
 
 def _let_go(system: System) -> None:

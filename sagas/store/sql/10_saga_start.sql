@@ -75,8 +75,7 @@ BEGIN
         undo_max_attempts, queue, undo_queue, priority, child, published_at, look_at)
     SELECT s.saga_id, p.name, p.place - 1, p.place - 1, p.idempotent, p.transactional, p.pivot,
         p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s, p.undo_timeout_s, p.max_attempts,
-        p.undo_max_attempts, CASE WHEN p.queue LIKE '%{%' THEN saga_queue(p.queue, p_payload) ELSE p.queue END,
-        CASE WHEN p.undo_queue LIKE '%{%' THEN saga_queue(p.undo_queue, p_payload) ELSE p.undo_queue END, p.priority, p.child,
+        p.undo_max_attempts, saga_queue(p.queue, p_payload), saga_queue(p.undo_queue, p_payload), p.priority, p.child,
         CASE WHEN p_published AND p.place = 1 THEN v_now END,
         CASE WHEN p.place = 1 THEN v_look END
     FROM ROWS FROM (jsonb_to_recordset(d.steps) AS (name text, idempotent boolean, transactional boolean,
