@@ -11,9 +11,8 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.definition import Saga
 from sagas.errors import UnknownSaga
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
     from sagas.runtime.engine import Engine
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(NamedTuple):
     """What one continued step was to Celery: its main process sends the events, which only it can.
 
-    `started` is a POSIX time, `runtime` seconds, `state` one of Celery's.
+    `started` is a POSIX time, `runtime` seconds, `state` one of Celery's. A tuple, because each message's result is
+    pickled, whether anybody listens to events or not.
     """
 
     uuid: str

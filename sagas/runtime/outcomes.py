@@ -10,6 +10,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 
 from sagas.context import SagaContext
 from sagas.errors import CancelSaga, NotReady, PermanentError, StepTimeLimit
+from sagas.jsontext import JsonText
 from sagas.policy import RetryPolicy
 from sagas.runtime.limits import time_limit
 from sagas.step import Step
@@ -17,12 +18,13 @@ from sagas.step import Step
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended, as a value. `retry_in` None: it is not to be tried again."""
+    """How an attempt ended, as a value. `retry_in` None: it is not to be tried again. `text` is the output as JSON."""
 
     kind: Literal["done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output", "refused", "child"]
     output: Any = None
     error: BaseException | None = None
     retry_in: float | None = None
+    text: JsonText | None = None
 
     def stored_error(self) -> dict[str, str] | None:
         if self.error is None:

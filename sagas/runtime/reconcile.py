@@ -18,6 +18,8 @@ from sagas.types import SagaId
 log = logging.getLogger(__name__)
 
 BATCH = 200
+# The first batch of a tick: enough to see that what is due is a backlog whose messages are all there.
+PROBE = 20
 MOST_BATCHES = 5
 # How many sagas of a backlog are put off at once, and for how many seconds: a flushed broker is noticed after these.
 BACKLOG_BATCH = 5000
@@ -42,8 +44,8 @@ def reconcile(engine: Engine) -> Reconciled:
     taken_over = take_over_dead(engine) + take_over_silent(engine)
     looked_at = published = lost = 0
     whole: set[str] = set()
-    for _ in range(MOST_BATCHES):
-        found = engine.store.reconcile(BATCH)
+    for batch in (PROBE, *[BATCH] * MOST_BATCHES):
+        found = engine.store.reconcile(batch)
         if found is None:
             return Reconciled(looked_at, taken_over, published, lost, busy=True)
         for one in [one for one in found if "trouble" in one]:
@@ -55,7 +57,7 @@ def reconcile(engine: Engine) -> Reconciled:
             published += publish_found(engine.app, one)
         looked_at += len(found)
         lost += len(again)
-        if len(found) < BATCH:
+        if len(found) < batch:
             break
         whole.update(lacking_none)
         if whole:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sagas.context import Outputs, SagaContext
 from sagas.errors import InvalidPayload, StepTimeLimit, UnknownSaga
-from sagas.jsontext import to_json
+from sagas.jsontext import JsonText, to_json
 from sagas.registry import Registry
 from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
 from sagas.runtime.outcomes import Outcome, execute
@@ -112,7 +112,7 @@ class Runner:
             saga_id,
             step_name,
             attempt_id,
-            _Next(may_go_on, claim, undo, by) if may_go_on else None,
+            _Next(may_go_on, claim) if may_go_on else None,
         )
         outcome, answer = attempt.run(claim, ride)
         if answer["verdict"] not in ("committed", "recorded"):
@@ -137,17 +137,15 @@ class Runner:
 class _Next:
     """What this attempt's commit may claim. The id is one for all tries to commit, so that a lost reply is harmless."""
 
-    def __init__(self, may_go_on: MayGoOn, claim: dict[str, Any], undo: bool, by: Claimant) -> None:
+    def __init__(self, may_go_on: MayGoOn, claim: dict[str, Any]) -> None:
         self._ask = partial(may_go_on, claim["saga_type"], claim["version"])
-        self._undo = undo
-        self._by = by
         self.attempt_id = uuid.uuid4()
         self._asked: Onward | None = None
 
     def onward(self) -> Onward | None:
         """Asked when the step is done; what was asked for once stays asked for."""
         if self._asked is None and (steps := self._ask()):
-            self._asked = Onward(steps, self._undo, self.attempt_id, self._by)
+            self._asked = Onward(steps, self.attempt_id)
         return self._asked
 
 
@@ -172,7 +170,7 @@ class _Attempt:
         outputs = claim["outputs"]
         if outputs is not None and outcome.output is not None:
             # As it was stored; not for ever, or each step of a long saga would copy those of all before it.
-            stored = {self.step_name: json.loads(to_json(outcome.output))}
+            stored = {self.step_name: json.loads(outcome.text or to_json(outcome.output))}
             outputs = {**outputs, **stored} if len(outputs) < OUTPUTS_ALONG else None
         return Granted(then["step"], self.next.attempt_id, {**claim, **then["claim"], "outputs": outputs})
 
@@ -247,13 +245,13 @@ class _Attempt:
         if outcome.kind != "done":
             return outcome
         try:
-            size = len(to_json(outcome.output))
+            text = JsonText(to_json(outcome.output))
         except (TypeError, ValueError) as error:
             problem = f"its output is not JSON: {error}"
         else:
-            if size <= self.settings.max_payload:
-                return outcome
-            problem = f"its output has {size} bytes, more than {self.settings.max_payload}"
+            if len(text) <= self.settings.max_payload:
+                return Outcome("done", output=outcome.output, text=text)
+            problem = f"its output has {len(text)} bytes, more than {self.settings.max_payload}"
         return Outcome("bad_output" if acted else "failed", error=TypeError(f"step {self.step_name}: {problem}"))
 
     def _commit(
@@ -272,7 +270,7 @@ class _Attempt:
             self.step_name,
             self.attempt_id,
             outcome.kind,
-            output=outcome.output if done else None,
+            output=(outcome.text or outcome.output) if done else None,
             error=outcome.stored_error(),
             events=events if done else None,
             retry_in=outcome.retry_in,

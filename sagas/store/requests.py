@@ -34,12 +34,12 @@ class Claimant:
 
 @dataclass(frozen=True)
 class Onward:
-    """What a commit may claim in the same statement: the next of these steps (of their undos), as this attempt."""
+    """What a commit may claim in the same statement and the same way, for the same process: the next of these steps
+    (of their undos), as this attempt.
+    """
 
     steps: tuple[str, ...]
-    undo: bool
     attempt_id: uuid.UUID
-    by: Claimant
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,15 @@ saga_instances = Table(
     Column("completed_at", _TIME),
     Column("error", JSONB),
     # Ended, or due at some time: never neither (P14).
-    CheckConstraint("num_nonnulls(wake_at, completed_at) = 1 AND live_claims >= 0", name="saga_instances_wake"),
+    # And one at a time, forward and back (P5).
+    CheckConstraint(
+        "num_nonnulls(wake_at, completed_at) = 1 AND live_claims BETWEEN 0 AND 1", name="saga_instances_wake"
+    ),
     Index("idx_saga_instances_type", "saga_type"),
     Index("idx_saga_instances_state", "state"),
     Index("idx_saga_instances_correlation", "correlation_id"),
     Index("idx_saga_instances_parent", "parent_saga_id", postgresql_where=text("parent_saga_id IS NOT NULL")),
+    Index("idx_saga_instances_live", "saga_id", postgresql_where=text("live_claims > 0")),
     Index("idx_saga_instances_wake", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
     Index(
         "uq_saga_instances_key",
@@ -156,13 +160,6 @@ saga_steps = Table(
     UniqueConstraint("saga_id", "step_order", name="uq_saga_steps_order"),
     CheckConstraint("lease_until IS NULL OR attempt_id IS NOT NULL", name="saga_steps_lease"),
     Index("uq_saga_steps_name", "saga_id", "step_name", unique=True),
-    Index(
-        "uq_saga_steps_undo",
-        "saga_id",
-        unique=True,
-        postgresql_where=text("state = 'COMPENSATING' AND lease_until IS NOT NULL"),
-    ),
-    Index("idx_saga_steps_claims", "claim_host", postgresql_where=text("lease_until IS NOT NULL")),
 )
 
 saga_events = Table(

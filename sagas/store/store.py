@@ -28,7 +28,7 @@ START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-COMMIT_AND_CLAIM = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+COMMIT_AND_CLAIM = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
 
 
@@ -110,8 +110,7 @@ class Store:
         )
         if onward is not None:
             sql = COMMIT_AND_CLAIM
-            claim = (onward.undo, list(onward.steps), str(onward.attempt_id), *onward.by.parameters())
-            parameters += claim
+            parameters += (list(onward.steps), str(onward.attempt_id), LEASE_MARGIN)
         if session is not None:
             return dict(self._inside(session, sql, parameters))
         return dict(self._call(sql, parameters))
@@ -191,8 +190,9 @@ class Store:
 
         def read(cursor: Any) -> list[Any]:
             cursor.execute(
-                "SELECT saga_id, step_name, attempt_id, claim_pid, claim_started FROM saga_steps"
-                " WHERE lease_until IS NOT NULL AND claim_host = %s AND claim_pid IS NOT NULL",
+                "SELECT t.saga_id, step_name, attempt_id, claim_pid, claim_started"
+                " FROM saga_instances s JOIN saga_steps t ON t.saga_id = s.saga_id"
+                " WHERE s.live_claims > 0 AND lease_until IS NOT NULL AND claim_host = %s AND claim_pid IS NOT NULL",
                 (host,),
             )
             return list(cursor.fetchall())

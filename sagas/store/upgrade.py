@@ -23,8 +23,8 @@ ENTRY_POINTS = (
     "saga_start(text, jsonb, text, text, text, uuid, jsonb, integer, boolean)",
     "saga_start_many(text, jsonb, text, text, jsonb, boolean)",
     "saga_claim(uuid, text, boolean, uuid, text, text, integer, double precision, double precision, uuid)",
-    "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean, boolean, text[],"
-    " uuid, text, text, integer, double precision, double precision, uuid)",
+    "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean, text[], uuid,"
+    " double precision)",
     "saga_prepare_undo(uuid, text, uuid, jsonb)",
     "saga_take_over(uuid, text, uuid, text, boolean)",
     "saga_cancel(uuid, text, text)",

@@ -17,9 +17,9 @@ ALL = ("a", "b", "c")
 
 
 def go_on(
-    run: Run, step: str, attempt: uuid.UUID, *steps: str, undo: bool = False, then: uuid.UUID | None = None, **more: Any
+    run: Run, step: str, attempt: uuid.UUID, *steps: str, then: uuid.UUID | None = None, **more: Any
 ) -> dict[str, Any]:
-    return run.commit(step, attempt, onward=Onward(steps or ALL, undo, then or uuid.uuid4(), NODE), **more)
+    return run.commit(step, attempt, onward=Onward(steps or ALL, then or uuid.uuid4()), **more)
 
 
 def test_the_next_step_is_granted_as_by_a_claim_of_its_own(lab: Lab) -> None:
@@ -110,9 +110,9 @@ def test_undos_go_on_in_reverse(lab: Lab) -> None:
     run.do("a", "b", "c")
     run.do("d", outcome="failed")
     then = uuid.uuid4()
-    answer = go_on(run, "b", run.claim("b", undo=True), undo=True, then=then)
+    answer = go_on(run, "b", run.claim("b", undo=True), then=then)
     assert (answer["then"]["step"], answer["then"]["claim"]["phase"]) == ("a", "undo")
-    answer = go_on(run, "a", then, undo=True)
+    answer = go_on(run, "a", then)
     assert (answer["next"], "then" in answer, run.state) == ("end", False, "COMPENSATED")
 
 
@@ -124,8 +124,7 @@ def test_the_outcome_waits_for_the_disk_and_so_does_a_claim_that_must(lab: Lab) 
         connection = lab.connect(autocommit=False)
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT saga_commit(%s, 'a', %s, 'done', 'null', NULL, '[]', NULL, false, false, %s, %s,"
-                " 'n', NULL, NULL, NULL, 10, NULL) AS answer",
+                "SELECT saga_commit(%s, 'a', %s, 'done', 'null', NULL, '[]', NULL, false, %s, %s, 10) AS answer",
                 (str(run.saga_id), str(attempt), ["b"], str(uuid.uuid4())),
             )
             assert cursor.fetchone()["answer"]["then"]["step"] == "b"

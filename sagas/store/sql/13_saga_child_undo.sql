@@ -17,7 +17,7 @@ BEGIN
         UPDATE saga_instances SET state = 'COMPENSATING', end_as = 'COMPENSATED', error = v_why, completed_at = NULL,
             wake_at = v_now
         WHERE saga_id = c.saga_id AND state = 'COMPLETED' RETURNING * INTO c;
-        PERFORM saga_event('saga:' || c.saga_id, 'SagaCompensating', jsonb_build_object('end_as', c.end_as,
+        PERFORM saga_append('saga:' || c.saga_id, 'SagaCompensating', jsonb_build_object('end_as', c.end_as,
             'error', v_why), c.saga_id, c.correlation_id, NULL, 'saga:' || s.saga_id);
         PERFORM saga_undo_next(c.saga_id, false);
         -- No link_error brings its first message.

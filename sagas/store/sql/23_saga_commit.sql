@@ -1,15 +1,14 @@
 -- Write one attempt's outcome, if the attempt is still the current one (P3, R4, R5); and claim what comes next in the same
--- statement and commit, if that goes the same way (p_undo) and is one of p_steps (null: none).
+-- statement and commit, for the process that reports, if that goes the same way and is one of p_steps (null: none).
 -- p_ride: the message that carried this step carries its successor too. p_events: [[type, payload], ...] of ctx.emit.
--- p_next is the id of the attempt that is claimed; asked again, the same one is granted again (R5).
+-- p_next is the id of the attempt that is claimed; asked again, the same one is granted again (R5). p_margin as in saga_claim.
 -- Answers {"verdict": committed | recorded | late | gone, "next": continue | undo | again | wait | end, "route": [...],
 -- "touched"}: another saga that this has moved, a child or a parent; its message may be due; and, if that was granted,
 -- "then": {"step", "claim"}: the part of its claim that is the step's (saga_grant_step), its saga being known.
 CREATE OR REPLACE FUNCTION saga_commit(
     p_saga uuid, p_step text, p_attempt uuid, p_outcome text, p_output jsonb, p_error jsonb, p_events jsonb,
-    p_retry_in double precision, p_ride boolean, p_undo boolean DEFAULT false, p_steps text[] DEFAULT NULL,
-    p_next uuid DEFAULT NULL, p_node text DEFAULT NULL, p_host text DEFAULT NULL, p_pid integer DEFAULT NULL,
-    p_started double precision DEFAULT NULL, p_margin double precision DEFAULT NULL, p_incarnation uuid DEFAULT NULL
+    p_retry_in double precision, p_ride boolean, p_steps text[] DEFAULT NULL, p_next uuid DEFAULT NULL,
+    p_margin double precision DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -17,7 +16,8 @@ DECLARE
     t saga_steps;
     n saga_steps;
     v_verdict text := 'committed';
-    v_next text := CASE WHEN p_undo THEN 'undo' ELSE 'continue' END;
+    v_undo boolean;
+    v_next text;
     v_was text;
     v_claim jsonb;
 BEGIN
@@ -29,6 +29,8 @@ BEGIN
         RETURN saga_late(s, t, p_attempt, p_outcome, p_output);
     END IF;
     v_was := s.state;
+    v_undo := t.phase = 'undo';
+    v_next := CASE WHEN v_undo THEN 'undo' ELSE 'continue' END;
     IF t.lease_until IS NULL THEN
         -- The reply to the same commit was lost; it is said again.
         v_verdict := 'recorded';
@@ -38,30 +40,31 @@ BEGIN
         IF p_outcome = 'done' AND p_events <> '[]' THEN
             PERFORM saga_note(s, e ->> 0, t.step_name, e -> 1) FROM jsonb_array_elements(p_events) e;
         END IF;
-        IF p_outcome <> 'done' OR p_steps IS NULL OR p_undo <> (t.phase = 'undo') OR s.cancel_requested IS NOT NULL
-                OR s.state <> (CASE WHEN p_undo THEN 'COMPENSATING' ELSE 'IN_PROGRESS' END) THEN
+        IF p_outcome <> 'done' OR p_steps IS NULL OR s.cancel_requested IS NOT NULL
+                OR s.state <> (CASE WHEN v_undo THEN 'COMPENSATING' ELSE 'IN_PROGRESS' END) THEN
             v_next := saga_settle(s, t, p_outcome, p_output, p_error, p_retry_in);
             p_steps := NULL;
-        ELSIF p_undo THEN
+        ELSIF v_undo THEN
             s := saga_step_undone(s, t);
         ELSE
             s := saga_step_done(s, t, p_output);
         END IF;
     END IF;
-    IF p_steps IS NOT NULL AND v_next = (CASE WHEN p_undo THEN 'undo' ELSE 'continue' END) THEN
-        IF p_undo THEN
+    IF p_steps IS NOT NULL AND v_next = (CASE WHEN v_undo THEN 'undo' ELSE 'continue' END) THEN
+        IF v_undo THEN
             n := saga_next_undo(p_saga);
         ELSIF s.current_step < s.stages THEN
             SELECT * INTO n FROM saga_steps WHERE saga_id = p_saga AND step_order = s.current_step;
         END IF;
         IF n.step_name = ANY (p_steps) THEN
-            v_claim := saga_claim_step(s, n, true, p_undo, p_next, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
+            v_claim := saga_claim_step(s, n, true, v_undo, p_next, t.claimed_by, t.claim_host, t.claim_pid, t.claim_started,
+                p_margin, t.claim_node);
             IF v_claim ->> 'verdict' = 'granted' THEN
                 RETURN jsonb_build_object('verdict', v_verdict, 'next', v_next, 'then',
                     jsonb_build_object('step', n.step_name, 'claim', v_claim));
             END IF;
         END IF;
-        IF v_verdict = 'committed' AND p_undo THEN
+        IF v_verdict = 'committed' AND v_undo THEN
             PERFORM saga_save(s, v_was);
             v_next := saga_undo_next(p_saga, true);
         ELSIF v_verdict = 'committed' THEN

@@ -31,7 +31,7 @@ BEGIN
     WHERE saga_id = p_saga AND state = 'FAILED' RETURNING * INTO s;
     UPDATE saga_steps SET state = 'PENDING' WHERE saga_id = p_saga AND NOT v_undo AND state = 'SKIPPED' AND attempt = 0
         AND step_order > s.current_step;
-    PERFORM saga_event('saga:' || p_saga, 'SagaMended', jsonb_strip_nulls(jsonb_build_object('verb', p_verb, 'reason',
+    PERFORM saga_append('saga:' || p_saga, 'SagaMended', jsonb_strip_nulls(jsonb_build_object('verb', p_verb, 'reason',
         p_reason, 'attempt_id', p_attempt, 'output', p_output)), p_saga, s.correlation_id, p_step, p_actor);
     IF p_verb = 'retry' THEN
         UPDATE saga_steps SET state = CASE WHEN v_undo THEN 'COMPENSATING' ELSE 'PENDING' END, not_before = NULL,

@@ -7,7 +7,7 @@ BEGIN
         lease_until = NULL, published_at = NULL
     WHERE delivery_id = d.delivery_id;
     IF p_state = 'PARKED' THEN
-        PERFORM saga_event('events', 'DeliveryParked', jsonb_build_object('delivery_id', d.delivery_id,
+        PERFORM saga_append('events', 'DeliveryParked', jsonb_build_object('delivery_id', d.delivery_id,
             'subscriber', d.subscriber, 'event_id', d.event_id, 'stream', d.stream, 'attempts', d.attempt,
             'error', p_error));
     END IF;

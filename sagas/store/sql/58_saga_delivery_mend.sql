@@ -8,7 +8,7 @@ BEGIN
     SELECT * INTO d FROM saga_deliveries WHERE delivery_id = p_delivery FOR UPDATE;
     IF NOT FOUND THEN RETURN '{"verdict": "unknown"}'; END IF;
     IF d.state <> 'PARKED' THEN RETURN jsonb_build_object('verdict', 'not_parked', 'state', d.state); END IF;
-    PERFORM saga_event('events', CASE p_verb WHEN 'drop' THEN 'DeliveryDropped' ELSE 'DeliveryRetried' END,
+    PERFORM saga_append('events', CASE p_verb WHEN 'drop' THEN 'DeliveryDropped' ELSE 'DeliveryRetried' END,
         jsonb_strip_nulls(jsonb_build_object('delivery_id', d.delivery_id, 'subscriber', d.subscriber,
             'event_id', d.event_id, 'stream', d.stream, 'reason', p_reason)), p_actor => p_actor);
     IF p_verb = 'drop' THEN

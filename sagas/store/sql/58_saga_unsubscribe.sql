@@ -12,7 +12,7 @@ BEGIN
     WHERE subscriber = p_subscriber AND state = 'OPEN' AND lease_until IS NULL;
     GET DIAGNOSTICS v_dropped = ROW_COUNT;
     IF v_types = 0 AND v_dropped = 0 THEN RETURN NULL; END IF;
-    PERFORM saga_event('events', 'SubscriberRemoved', jsonb_build_object('subscriber', p_subscriber,
+    PERFORM saga_append('events', 'SubscriberRemoved', jsonb_build_object('subscriber', p_subscriber,
         'dropped', v_dropped, 'reason', p_reason), p_actor => p_actor);
     RETURN v_dropped;
 END $$;
