@@ -182,7 +182,7 @@ DEFECTS = (
         "P11",
         "a key is not written",
         "one_key",
-        (("saga_start", "IF p_key IS NULL THEN", "IF true THEN"),),
+        (("saga_create", "p_actor, key,", "p_actor, NULL,"),),
     ),
     Defect("a backlog is taken for lost", "P13", "messages are sent again by their age", "backlog", patched=True),
     Defect(
