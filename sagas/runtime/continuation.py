@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sagas.definition import Saga
 from sagas.errors import UnknownSaga
+from sagas.runtime.handover import Granted, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE
 from sagas.runtime.publish import COMPENSATIONS, task_name
-from sagas.runtime.runner import Granted, MayGoOn
 from sagas.step import Step
 
 if TYPE_CHECKING:
@@ -129,13 +129,11 @@ class Continuation:
             step = saga.get(hop["step"])
         except (UnknownSaga, KeyError):
             return False
-        name = task_name(saga_type, step.name, undo=True)
-        task = self._engine.app.tasks.get(name)
-        if task is None or task.rate_limit or hop["queue"] != COMPENSATIONS or hop["priority"] is not None:
+        task = self._task(saga, step, True, COMPENSATIONS, None)
+        # The row's queue: a step may name one by a field of the payload.
+        if task is None or hop["queue"] != COMPENSATIONS:
             return False
-        if not (saga.continuation and step.continuation):
-            return False
-        self._message.then = (name, None)
+        self._message.then = (task.name, None)
         return True
 
     def _may_go_on(self, step_name: str, undo: bool, saga_type: str, version: int) -> tuple[str, ...]:
@@ -156,25 +154,27 @@ class Continuation:
             step = saga.get(step_name)
         except (UnknownSaga, KeyError):
             return ()
-        return tuple(
-            (other.name, task.time_limit - CLAIM_PATIENCE)
-            for other in _neighbours(saga, step, undo)
-            if (task := self._engine.app.tasks.get(task_name(saga_type, other.name, undo)))
-            and task.time_limit
-            and not task.rate_limit
-        )
+        queue, tasks = step.undo_queue if undo else step.queue, []
+        for other in _neighbours(saga, step, undo):
+            if task := self._task(saga, other, undo, queue, step.priority):
+                tasks.append((other.name, task.time_limit - CLAIM_PATIENCE))
+        return tuple(tasks)
+
+    def _task(self, saga: Saga, step: Step, undo: bool, queue: str, priority: int | None) -> Any:
+        """The step's task, if a message of that queue and priority could run it unseen; or None."""
+        task = self._engine.app.tasks.get(task_name(saga.name, step.name, undo))
+        own = step.undo_queue if undo else step.queue
+        if task is None or not task.time_limit or task.rate_limit or (own, step.priority) != (queue, priority):
+            return None
+        return task if saga.continuation and step.continuation else None
 
 
 def _neighbours(saga: Saga, step: Step, undo: bool) -> list[Step]:
-    """On the same queue, with the same priority, and not told to wait for a message."""
-    if not saga.continuation:
-        return []
+    """What may come next in that direction."""
     if undo:
-        others = [one for one in saga.steps if one.undo is not None and one.undo_queue == step.undo_queue]
-    else:
-        after = saga.steps.index(step) + 1
-        others = [one for one in saga.steps[after : after + 1] if one.queue == step.queue]
-    return [one for one in others if one.continuation and one.priority == step.priority and one is not step]
+        return [one for one in saga.steps if one.undo is not None and one is not step]
+    after = saga.steps.index(step) + 1
+    return list(saga.steps[after : after + 1])
 
 
 def _successor(request: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from sagas.context import Outputs, SagaContext
 from sagas.errors import InvalidPayload, StepTimeLimit, UnknownSaga
 from sagas.jsontext import JsonText, to_json
 from sagas.registry import Registry
+from sagas.runtime.handover import Granted, Handover, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
 from sagas.runtime.outcomes import Outcome, execute
 from sagas.runtime.renewal import renewed
 from sagas.runtime.transaction import together
 from sagas.settings import Settings
 from sagas.step import Step
-from sagas.store.requests import Claimant, Onward
+from sagas.store.requests import Claimant
 from sagas.store.store import Store
 from sagas.types import SagaId
 
 log = logging.getLogger(__name__)
-
-OUTPUTS_ALONG = 16
-"""As many outputs ride with a claim (`saga_grant`); with more they are fetched when they are asked for."""
-
-
-@dataclass(frozen=True)
-class Granted:
-    """A claim that a commit has made with it: what is to be run next, by this process."""
-
-    step: str
-    attempt_id: uuid.UUID
-    claim: dict[str, Any]
-    """As the store answers a claim: what it does not say again of the saga is that of the step before."""
-
-
-MayGoOn = Callable[[str, int], tuple[str, ...]]
-"""Asked at the commit, with saga type and version: the steps that this process may go on to without a message."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +94,7 @@ class Runner:
             saga_id,
             step_name,
             attempt_id,
-            _Next(may_go_on, claim) if may_go_on else None,
+            Handover(may_go_on, claim) if may_go_on else None,
         )
         outcome, answer = attempt.run(claim, ride)
         if answer["verdict"] not in ("committed", "recorded"):
@@ -125,28 +107,13 @@ class Runner:
             route=answer.get("route") or [],
             outcome=outcome,
             touched=answer.get("touched"),
-            then=attempt.then(answer, claim, outcome),
+            then=attempt.next.granted(answer, step_name, outcome) if attempt.next else None,
         )
 
     def _claim(
         self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant
     ) -> dict[str, Any]:
         return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), CLAIM_PATIENCE)
-
-
-class _Next:
-    """What this attempt's commit may claim. The id is one for all tries to commit, so that a lost reply is harmless."""
-
-    def __init__(self, may_go_on: MayGoOn, claim: dict[str, Any]) -> None:
-        self._ask = partial(may_go_on, claim["saga_type"], claim["version"])
-        self.attempt_id = uuid.uuid4()
-        self._asked: Onward | None = None
-
-    def onward(self) -> Onward | None:
-        """Asked when the step is done; what was asked for once stays asked for."""
-        if self._asked is None and (steps := self._ask()):
-            self._asked = Onward(steps, self.attempt_id)
-        return self._asked
 
 
 @dataclass(frozen=True)
@@ -160,19 +127,7 @@ class _Attempt:
     saga_id: SagaId
     step_name: str
     attempt_id: uuid.UUID
-    next: _Next | None = None
-
-    def then(self, answer: dict[str, Any], claim: dict[str, Any], outcome: Outcome) -> Granted | None:
-        """The next claim: its saga is that of this one, with one output more."""
-        then = answer.get("then")
-        if not then or not self.next:
-            return None
-        outputs = claim["outputs"]
-        if outputs is not None and outcome.output is not None:
-            # As it was stored; not for ever, or each step of a long saga would copy those of all before it.
-            stored = {self.step_name: json.loads(outcome.text or to_json(outcome.output))}
-            outputs = {**outputs, **stored} if len(outputs) < OUTPUTS_ALONG else None
-        return Granted(then["step"], self.next.attempt_id, {**claim, **then["claim"], "outputs": outputs})
+    next: Handover | None = None
 
     def run(self, claim: dict[str, Any], ride: bool) -> tuple[Outcome, dict[str, Any]]:
         try:

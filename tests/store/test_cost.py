@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import psycopg2.extensions
@@ -189,3 +190,35 @@ def test_a_step_of_a_long_saga_answers_as_much_as_one_of_a_short_saga(lab: Lab) 
     assert run.state == "COMPLETED"
     assert max(sizes[20:]) <= max(sizes[:17])
     assert lab.store.outputs(run.saga_id).keys() == many.keys()
+
+
+def test_steps_and_sagas_are_updated_in_place(lab: Lab) -> None:
+    """Decision 0011: a step's two updates and its saga's write to no index, but for where a saga begins and ends."""
+    counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = %s"
+    run, attempt = lab.run(a={}, b={}, c={}, d={}, e={}, f={}), uuid.uuid4()
+    run.ask("a", attempt=attempt)
+    connection = lab.connect(autocommit=False)
+    try:
+        with connection.cursor() as cursor:
+            for step, after in pairwise("abcdef"):
+                then = uuid.uuid4()
+                cursor.execute(
+                    "SELECT saga_commit(%s, %s, %s, 'done', 'null', NULL, '[]', NULL, true, %s, %s, 10) AS answer",
+                    (str(run.saga_id), step, str(attempt), [after], str(then)),
+                )
+                assert cursor.fetchone()["answer"]["then"]["step"] == after
+                attempt = then
+            found = {}
+            for table in ("saga_steps", "saga_instances"):
+                cursor.execute(counted, (table,))
+                found[table] = tuple(cursor.fetchone().values())
+        connection.commit()
+    finally:
+        connection.close()
+    assert found == {"saga_steps": (10, 10), "saga_instances": (5, 5)}
+
+
+def test_a_hint_waits_for_no_disk(lab: Lab) -> None:
+    """What it finds is found again by reconcile."""
+    run = lab.run(a={})
+    assert not synchronous(lab, "SELECT saga_hint(%s)", str(run.saga_id))

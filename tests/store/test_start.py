@@ -301,3 +301,54 @@ def test_an_id_without_a_key_does_not_get_one_later(shop: Lab) -> None:
     run = shop.start("order")
     with pytest.raises(IdempotencyKeyReused, match="another key"):
         shop.start("order", idempotency_key="k", saga_id=run.saga_id)
+
+
+def test_many_of_which_some_are_the_same(shop: Lab) -> None:
+    """P11: within one call, too, a key or an id is one saga; the answers come in the order of the questions."""
+    before = shop.store.start(StartRequest("order", {"n": 0}, "old"))
+    one = SagaId.new()
+    requests = [
+        StartRequest("order", {"n": 1}, "new", published=True),
+        StartRequest("order", {"n": 0}, "old"),
+        StartRequest("order", {"n": 1}, "new"),
+        StartRequest("order", {"n": 2}, saga_id=one),
+        StartRequest("order", {"n": 2}, saga_id=one),
+    ]
+    answers = shop.store.start_many(requests)
+
+    assert [answer["created"] for answer in answers] == [True, False, False, True, False]
+    assert [answer["saga_id"] for answer in answers[1:]] == [
+        before["saga_id"],
+        answers[0]["saga_id"],
+        str(one),
+        str(one),
+    ]
+    assert [[hop["step"] for hop in answer["route"]] for answer in answers] == [["a", "b"], [], [], ["a", "b"], []]
+    assert shop.value("SELECT count(*) FROM saga_instances") == 3
+    assert shop.value("SELECT count(*) FROM saga_steps") == 6
+    assert shop.value("SELECT count(*) FROM saga_events WHERE event_type = 'SagaStarted'") == 3
+
+
+@pytest.mark.parametrize(
+    ("second", "error"),
+    [
+        (StartRequest("order", {"n": 2}, "same"), IdempotencyKeyReused),
+        (StartRequest("order", {"n": 2}, "k" * 256), InvalidPayload),
+        (StartRequest("order", {"n": "x" * 300_000}), InvalidPayload),
+    ],
+    ids=["key", "long key", "large"],
+)
+def test_one_bad_of_many_starts_none(shop: Lab, second: StartRequest, error: type[Exception]) -> None:
+    """P12."""
+    with pytest.raises(error):
+        shop.store.start_many([StartRequest("order", {"n": 1}, "same"), second])
+
+    assert shop.value("SELECT count(*) FROM saga_instances") == 0
+
+
+def test_the_route_of_a_start_is_that_of_the_rows(lab: Lab) -> None:
+    """One rule, said twice: `saga_create` cannot see the rows that it has just written."""
+    lab.define("long", a={}, b={}, c={}, d={}, e={}, f={})
+    answer = lab.store.start(StartRequest("long", {}))
+
+    assert answer["route"] == lab.value("SELECT saga_route(%s, false, 0)", answer["saga_id"])

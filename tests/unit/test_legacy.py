@@ -57,7 +57,7 @@ def test_events_are_written_in_one_place() -> None:
     inserts = re.compile(r"insert\s*(into|\()\s*saga_events", re.IGNORECASE)
     calls = re.compile(r"\bsaga_event\(|\brecord_event\b")
     paths = [path for room in ROOMS for kind in ("*.py", "*.sql") for path in (ROOT / room).rglob(kind)]
-    assert [path.name for path in paths if inserts.search(path.read_text())] == ["02_saga_event.sql"]
+    assert [path.name for path in paths if inserts.search(path.read_text())] == ["02_saga_append.sql"]
     assert {path.relative_to(ROOT).parts[0] for path in paths if calls.search(path.read_text())} == {"sagas"}
 
 
