@@ -87,7 +87,7 @@ DEFECTS = (
         "P4",
         "a claim spends no attempt",
         "losses",
-        (("saga_claim_step", "attempt = attempt + (v_phase = 'forward')::integer", "attempt = attempt"),),
+        (("saga_claim_step", "t.attempt := t.attempt + 1;", "NULL;"),),
     ),
     Defect(
         "undo beside a running step",
