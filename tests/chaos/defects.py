@@ -10,6 +10,7 @@ from pathlib import Path
 import sagas.store
 
 SQL = Path(sagas.store.__file__).parent / "sql"
+_UNGUARDED = "ALTER TABLE saga_instances DROP CONSTRAINT saga_instances_wake"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Defect:
     sql: tuple[tuple[str, str, str], ...] = ()
     """(function, text, what stands there instead)."""
     patched: bool = False
+    unguarded: bool = False
+    """Planted without the table's CHECK, which would refuse a second claim by itself."""
 
     def statements(self) -> list[str]:
         """The changed functions; ValueError if the product has changed."""
@@ -32,7 +35,7 @@ class Defect:
             if text not in body:
                 raise ValueError(f"defect {self.name!r}: {function} has no longer the text {text!r}")
             bodies[function] = body.replace(text, instead)
-        return list(bodies.values())
+        return [*bodies.values(), *([_UNGUARDED] if self.unguarded else [])]
 
 
 def _source(function: str) -> str:
@@ -74,6 +77,7 @@ DEFECTS = (
             ("saga_claim_step", "WHEN t.lease_until IS NOT NULL THEN 'claimed'", ""),
             ("saga_claim_step", "WHEN v_phase = 'forward' AND t.state <> 'PENDING' THEN 'done'", ""),
         ),
+        unguarded=True,
     ),
     Defect(
         "at-most-once forgotten",
@@ -95,6 +99,7 @@ DEFECTS = (
         "going back does not wait for live claims",
         "cancelled_in_a_step",
         _UNHELD,
+        unguarded=True,
     ),
     Defect(
         "a child's undo is not waited for",
