@@ -59,6 +59,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         latencies=arguments.latencies,
         steps=arguments.steps,
         history=arguments.history,
+        backlogs=arguments.backlogs,
         growth_steps=arguments.growth_steps,
         observations=arguments.observations,
     )
@@ -92,6 +93,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=_sizes, default=(4, 64, 256, 1000), help="sizes for growth (4,64,256,1000)")
     parser.add_argument("--growth-steps", type=_positive, default=4000, help="in all, at each size (4000)")
     parser.add_argument("--history", type=_positive, default=Plan.history, help="finished sagas stored (1000000)")
+    parser.add_argument(
+        "--backlogs", type=_sizes, default=Plan.backlogs, help="that wait, for upkeep (1000,10000,100000)"
+    )
     parser.add_argument("--observations", type=_positive, default=60, help="of each kind of recovery (60)")
     parser.add_argument("--concurrency", type=_positive, default=2, help="of the worker (2)")
     parser.add_argument("--prefetch", type=_positive, default=1, help="multiplier of the worker (1)")

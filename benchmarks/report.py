@@ -40,6 +40,7 @@ def tables(figures: dict[str, Any]) -> Iterable[tuple[str, list[str], list[list[
         "history": _history,
         "recovery": _recovery,
         "simulation": _simulation,
+        "upkeep": _upkeep,
     }
     return [maker(figures[part]) for part, maker in makers.items() if figures.get(part)]
 
@@ -151,6 +152,19 @@ def _starts(runs: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     ours, least = _each(found, "start_many"), _each(found, "least")
     row = [f"{statistics.median(ours):.0f}", f"{statistics.median(least):.0f}", f"{median_ratio(ours, least):.2f}"]
     return "Starts a second from one process", ["start_many", "one INSERT and one LPUSH each", "ratio"], [row]
+
+
+def _upkeep(found: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    groups = ("control", "beat", "postgres", "broker", "worker")
+    rows = []
+    for one in found["backlog"]:
+        percent = [*(one["percent"][name] for name in groups), one["total"]]
+        rows.append([f"{one['sagas']:,} sagas wait: % of one core", *(f"{part:.2f}" for part in percent)])
+    if "relay" in found:
+        rows.append(
+            ["an event that one subscriber wants: ms of CPU", *[""] * len(groups), f"{found['relay']['median']:.2f}"]
+        )
+    return "Upkeep: reconcile beside a backlog that nobody takes; the relay", ["upkeep", *groups, "all"], rows
 
 
 def _recovery(kinds: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:

@@ -15,13 +15,14 @@ from benchmarks.servers import Servers
 from benchmarks.simulation import simulate
 from benchmarks.stand import Job, Options
 from benchmarks.starts import starts
+from benchmarks.upkeep import backlog, relay
 from tests.chaos import recovery
 from tests.chaos.system import servers as chaos_servers
 from tests.harness.database import database_name
 from tests.scale.history import fill
 
 PARTS = ("counts", "throughput", "latency", "growth", "starts")
-ON_DEMAND = ("history", "recovery", "simulation")
+ON_DEMAND = ("history", "recovery", "simulation", "upkeep")
 GROWING = ("ours", "ours_messages")
 """Whose growth with the number of steps is measured; a bare chain sends what is left with each step."""
 
@@ -43,6 +44,8 @@ class Plan:
     """Finished sagas stored beforehand."""
     observations: int = 60
     """Of each kind of recovery."""
+    backlogs: Sequence[int] = (1_000, 10_000, 100_000)
+    """Sagas that wait, for reconcile."""
 
 
 class Session:
@@ -109,6 +112,14 @@ class Session:
         with chaos_servers() as shared:
             for times in recovery.measure(shared, self.plan.observations, self.say):
                 self.figures["recovery"][times.kind] = times.seconds
+
+    def _upkeep(self) -> None:
+        for size in self.plan.backlogs:
+            figures = backlog(self.servers, self.options, size)
+            self.figures["upkeep"].setdefault("backlog", []).append(figures)
+            self.say(f"upkeep {size} sagas wait: {figures['total']:.1f} % of a core")
+        self.figures["upkeep"]["relay"] = relay(self.servers, self.options, self.plan.sagas, self.plan.rounds)
+        self.say(f"upkeep relay: {self.figures['upkeep']['relay']['median']:.2f} ms of CPU an event")
 
     def _simulation(self) -> None:
         """With what this session's throughput has cost."""

@@ -1,5 +1,7 @@
 """The same job as a saga, in an app with the engine installed."""
 
+import os
+
 import sagas
 from benchmarks.apps.shared import FAILS, STEPS, make_app
 from sagas import PermanentError, Saga, SagaContext
@@ -30,4 +32,6 @@ def make_saga(steps: int, fails: bool) -> Saga:
     return saga
 
 
-sagas.install(app, sagas=[make_saga(STEPS, FAILS)])
+SUBSCRIBER = ["benchmarks.apps.subscriber"] if os.environ.get("BENCH_SUBSCRIBED") else []
+
+sagas.install(app, sagas=[make_saga(STEPS, FAILS)], modules=SUBSCRIBER)

@@ -14,6 +14,8 @@ from tests.harness.processes import Process
 
 OPEN = "SELECT EXISTS (SELECT FROM saga_instances WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING'))"
 ENDS = "SELECT state, count(*) FROM saga_instances WHERE started_at >= %s GROUP BY state"
+UNDELIVERED = "SELECT EXISTS (SELECT FROM saga_deliveries WHERE state = 'OPEN')"
+DELIVERED = "SELECT count(*) FROM saga_deliveries WHERE state = 'DONE' AND created_at >= %s"
 STEPS = """
 SELECT t.state, attempt, undo_attempt, count(*) FROM saga_steps t JOIN saga_instances s USING (saga_id)
 WHERE s.started_at >= %s GROUP BY t.state, attempt, undo_attempt ORDER BY 1, 2, 3
@@ -107,3 +109,21 @@ class OursFailing(Ours):
 
     name = "ours_failing"
     fails = True
+
+
+class OursSubscribed(Ours):
+    """With a subscriber that wants each step's event: one more task a step, on the control worker (`upkeep`)."""
+
+    name = "ours_subscribed"
+
+    def environment(self, name: str) -> dict[str, str]:
+        return {**super().environment(name), "BENCH_SUBSCRIBED": "1"}
+
+    def finished(self) -> bool:
+        return super().finished() and not self._rows(UNDELIVERED)[0][0]
+
+    def check(self) -> None:
+        super().check()
+        ((delivered,),) = self._rows(DELIVERED, self._since)
+        if delivered != self.started * self.job.steps:
+            raise Wrong(f"{self.name}: {delivered} events delivered of {self.started} sagas")

@@ -86,7 +86,7 @@ def _publish_point(*_: Any, undo: bool, **__: Any) -> str:
 
 def plant() -> None:
     """Wrap the store's statements and the publishing of messages; make reconcile's batches small."""
-    reconcile.BATCH = 3
+    reconcile.PROBE = reconcile.BATCH = 3
     for name in STATEMENTS:
         setattr(Store, name, _around(name, getattr(Store, name), lambda *_, name=name, **__: name))
     Store.commit = _around("commit", Store.commit, _commit_point)  # type: ignore[method-assign]
