@@ -45,9 +45,10 @@ def reconcile(engine: Engine) -> Reconciled:
     looked_at = published = lost = 0
     whole: set[str] = set()
     for batch in (PROBE, *[BATCH] * MOST_BATCHES):
-        found = engine.store.reconcile(batch)
-        if found is None:
+        answer = engine.store.reconcile(batch)
+        if answer is None:
             return Reconciled(looked_at, taken_over, published, lost, busy=True)
+        count, found = answer
         for one in [one for one in found if "trouble" in one]:
             log.error("saga %s cannot be looked at, again in 30 s: %s", one["saga_id"], one["trouble"])
         found = [one for one in found if "trouble" not in one]
@@ -55,9 +56,9 @@ def reconcile(engine: Engine) -> Reconciled:
         again = [one for one in missing if engine.store.lost(SagaId(one["saga_id"]), MOST_UNCLAIMED)]
         for one in [one for one in found if one["known"]] + again:
             published += publish_found(engine.app, one)
-        looked_at += len(found)
+        looked_at += count
         lost += len(again)
-        if len(found) < batch:
+        if count < batch:
             break
         whole.update(lacking_none)
         if whole:

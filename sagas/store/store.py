@@ -164,10 +164,10 @@ class Store:
         found = self._call("SELECT saga_hint(%s)", (str(saga_id),))
         return dict(found) if found else None
 
-    def reconcile(self, limit: int) -> list[dict[str, Any]] | None:
-        """Move what is due; what is to be published. None while another reconcile runs."""
-        found = self._call("SELECT saga_reconcile(%s, %s)", (limit, LEASE_MARGIN))
-        return None if found is None else list(found)
+    def reconcile(self, limit: int) -> tuple[int, list[dict[str, Any]]] | None:
+        """Move what is due; how many were looked at, and what is to be published. None while another one runs."""
+        answer = self._call("SELECT saga_reconcile(%s, %s)", (limit, LEASE_MARGIN))
+        return None if answer is None else (int(answer["looked_at"]), list(answer["found"]))
 
     def waiting(self, queues: list[str]) -> dict[str, int]:
         """How many sagas wait for a message in each of these queues."""

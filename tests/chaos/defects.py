@@ -117,6 +117,7 @@ DEFECTS = (
             ("saga_go_back", "WHERE saga_id = p_saga AND state = 'WAITING';", "WHERE false;"),
             *_UNHELD,
         ),
+        unguarded=True,
     ),
     Defect(
         "compensation order reversed",
@@ -180,6 +181,7 @@ DEFECTS = (
         "a stray message begins a step whose turn it is not",
         "doubled",
         (("saga_claim", "ELSE t.stage = s.current_step END", "ELSE true END"),),
+        unguarded=True,
     ),
     Defect("errback believed", "P10", "link_error turns a saga round", "doubled", patched=True),
     Defect(
@@ -194,7 +196,7 @@ DEFECTS = (
         "lost wake",
         "P14",
         "a saga that waits has no due time",
-        "starts",
+        "flushed",
         (("saga_rewake", _ACTIVE, "WHERE false; UPDATE saga_instances i SET wake_at = 'infinity' " + _ACTIVE),),
     ),
 )

@@ -190,9 +190,9 @@ class Lab:
         return self.start(name)
 
     def reconcile(self) -> list[dict[str, Any]]:
-        found = self.store.reconcile(200)
-        assert found is not None
-        return found
+        answer = self.store.reconcile(200)
+        assert answer is not None
+        return answer[1]
 
 
 def wait_until_blocked(lab: Lab, pid: int) -> None:

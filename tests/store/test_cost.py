@@ -218,7 +218,18 @@ def test_steps_and_sagas_are_updated_in_place(lab: Lab) -> None:
     assert found == {"saga_steps": (10, 10), "saga_instances": (5, 5)}
 
 
-def test_a_hint_waits_for_no_disk(lab: Lab) -> None:
-    """What it finds is found again by reconcile."""
-    run = lab.run(a={})
+def test_a_hint_of_the_next_undo_waits_for_no_disk(lab: Lab) -> None:
+    """On the way back it only notes that the undo is published."""
+    run = lab.run(a={}, b={})
+    run.do("a")
+    run.do("b", outcome="failed")
     assert not synchronous(lab, "SELECT saga_hint(%s)", str(run.saga_id))
+
+
+def test_a_hint_that_decides_waits_for_the_disk(lab: Lab) -> None:
+    """R13: a turn that a crash forgets after its undo has acted is a saga that goes on with an effect undone."""
+    run = lab.run(60.0, a={}, b={})
+    run.do("a")
+    lab.advance(61)
+    assert synchronous(lab, "SELECT saga_hint(%s)", str(run.saga_id))
+    assert run.state == "COMPENSATING"

@@ -352,3 +352,15 @@ def test_the_route_of_a_start_is_that_of_the_rows(lab: Lab) -> None:
     answer = lab.store.start(StartRequest("long", {}))
 
     assert answer["route"] == lab.value("SELECT saga_route(%s, false, 0)", answer["saga_id"])
+
+
+def test_one_id_with_two_keys_is_refused(shop: Lab) -> None:
+    """P12: not an error of PostgreSQL's own."""
+    shop.store.start(StartRequest("order", {"n": 1}, "old"))
+    one = SagaId.new()
+    with pytest.raises(IdempotencyKeyReused, match="twice in one call"):
+        shop.store.start_many(
+            [StartRequest("order", {"n": 1}, "old", saga_id=one), StartRequest("order", {"n": 1}, "new", saga_id=one)]
+        )
+
+    assert shop.value("SELECT count(*) FROM saga_instances") == 1

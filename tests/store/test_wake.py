@@ -112,10 +112,23 @@ def test_reconcile_takes_at_most_its_limit_oldest_first(lab: Lab) -> None:
         runs.append(lab.start("order"))
         lab.advance(1)
 
-    found = lab.store.reconcile(3)
-    assert found is not None
-    assert [one["saga_id"] for one in found] == [str(run.saga_id) for run in runs[:3]]
+    answer = lab.store.reconcile(3)
+    assert answer is not None
+    assert answer[0] == 3
+    assert [one["saga_id"] for one in answer[1]] == [str(run.saga_id) for run in runs[:3]]
     assert [one["saga_id"] for one in lab.reconcile()] == [str(run.saga_id) for run in runs[3:]]
+
+
+def test_what_a_look_found_nothing_for_counts_as_looked_at(lab: Lab) -> None:
+    """P13: or the first of them would end the tick, whatever waits behind it."""
+    lab.define("order", a={}, b={})
+    runs = [lab.start("order") for _ in range(3)]
+    runs[0].claim("a")
+    lab.sql("UPDATE saga_instances SET wake_at = saga_now() - interval '1 s' WHERE saga_id = %s", str(runs[0].saga_id))
+
+    answer = lab.store.reconcile(3)
+    assert answer is not None
+    assert (answer[0], {one["saga_id"] for one in answer[1]}) == (3, {str(run.saga_id) for run in runs[1:]})
 
 
 def test_a_paused_saga_is_neither_moved_nor_forgotten(lab: Lab) -> None:

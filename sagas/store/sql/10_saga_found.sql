@@ -6,9 +6,11 @@ DECLARE
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_type = p_type AND idempotency_key = p_key;
     IF NOT FOUND THEN
-        SELECT * INTO STRICT s FROM saga_instances WHERE saga_id = p_saga;
+        SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
     END IF;
-    IF p_key IS NOT NULL AND s.idempotency_key IS DISTINCT FROM p_key THEN
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'id % is given twice in one call, with different keys', p_saga USING ERRCODE = 'SG003';
+    ELSIF p_key IS NOT NULL AND s.idempotency_key IS DISTINCT FROM p_key THEN
         RAISE EXCEPTION 'saga % was started with another key than %', s.saga_id, quote_literal(p_key)
             USING ERRCODE = 'SG003';
     ELSIF s.saga_type <> p_type OR s.context -> 'payload' <> p_payload THEN

@@ -1,5 +1,6 @@
 -- Whatever should have moved by now, at most p_limit sagas of it; null if another reconcile holds the lock (R21).
--- Answers the list of what saga_look says, or {"saga_id", "trouble"}. Reads idx_saga_instances_wake only: its cost does not grow with history.
+-- Answers {"looked_at": how many, "found": [...]}: what saga_look says of each that has something, or {"saga_id", "trouble"}.
+-- Reads idx_saga_instances_wake only: its cost does not grow with history.
 CREATE OR REPLACE FUNCTION saga_reconcile(p_limit integer, p_margin double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -7,6 +8,7 @@ DECLARE
     v_saga uuid;
     v_one jsonb;
     v_all jsonb := '[]';
+    v_count integer := 0;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('saga_reconcile'), hashtext(current_schema())) THEN RETURN NULL; END IF;
     PERFORM saga_new_epoch(p_margin);
@@ -15,6 +17,7 @@ BEGIN
         WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING') AND wake_at <= v_now
         ORDER BY wake_at LIMIT p_limit FOR UPDATE SKIP LOCKED
     LOOP
+        v_count := v_count + 1;
         BEGIN
             v_one := saga_look(v_saga, true);
             IF v_one IS NOT NULL THEN v_all := v_all || v_one; END IF;
@@ -24,5 +27,5 @@ BEGIN
             v_all := v_all || jsonb_build_object('saga_id', v_saga, 'trouble', SQLERRM);
         END;
     END LOOP;
-    RETURN v_all;
+    RETURN jsonb_build_object('looked_at', v_count, 'found', v_all);
 END $$;
