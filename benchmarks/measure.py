@@ -2,12 +2,16 @@
 
 import statistics
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from benchmarks import counts
 from benchmarks.contenders.base import Contender
 from benchmarks.servers import Servers
 from benchmarks.stand import Job, Options, Stand, stand
+
+C = TypeVar("C", bound=Contender)
 
 POLL = 0.02
 WARM_UP = 40
@@ -97,7 +101,19 @@ def count(servers: Servers, options: Options, kind: type[Contender], job: Job, s
     return result
 
 
-def _started(kind: type[Contender], place: Stand, job: Job, *, timed: bool = False, alone: bool = False) -> Contender:
+@contextmanager
+def held(servers: Servers, options: Options, kind: type[C]) -> Iterator[C]:
+    """A contender of the usual job that is started, and takes nothing until it is released."""
+    with stand(servers, options) as place:
+        contender = _started(kind, place, Job())
+        try:
+            contender.hold()
+            yield contender
+        finally:
+            contender.close()
+
+
+def _started(kind: type[C], place: Stand, job: Job, *, timed: bool = False, alone: bool = False) -> C:
     contender = kind(place, job, timed=timed, alone=alone)
     try:
         contender.start()

@@ -8,10 +8,9 @@ from typing import Any
 import psycopg2
 
 from benchmarks.contenders.ours import Ours
-from benchmarks.measure import wait
+from benchmarks.measure import held, wait
 from benchmarks.servers import Servers
-from benchmarks.stand import Job, Options, stand
-from sagas import SagaClient
+from benchmarks.stand import Options
 from tests.harness.servers import libpq_url
 
 BATCH = 100
@@ -25,24 +24,16 @@ PREPARE least AS INSERT INTO least (id, saga_type, state, context) VALUES ($1, '
 
 def starts(servers: Servers, options: Options, sagas: int) -> dict[str, Any]:
     """Starts a second by `start_many`, and by single-row INSERTs in transactions of 100 with a pipelined LPUSH."""
-    with stand(servers, options) as place:
-        contender = Ours(place, Job())
-        try:
-            contender.start()
-            contender.hold()
-            client = SagaClient(app=contender.client, database_url=place.database_url)
-            client.start_many("bench", [{}] * BATCH)
-            message = contender._redis.lindex("steps", 0)
-            begun = time.perf_counter()
-            client.start_many("bench", [{}] * sagas)
-            ours = time.perf_counter() - begun
-            least = _least(servers, place.database_url, message, sagas)
-            contender.started = sagas + BATCH
-            contender.release()
-            wait(contender, 60 + sagas / 5)
-            contender.check()
-        finally:
-            contender.close()
+    with held(servers, options, Ours) as contender:
+        contender.submit_at_once(BATCH)
+        message = contender._redis.lindex("steps", 0)
+        begun = time.perf_counter()
+        contender.submit_at_once(sagas)
+        ours = time.perf_counter() - begun
+        least = _least(servers, contender.stand.database_url, message, sagas)
+        contender.release()
+        wait(contender, 60 + sagas / 5)
+        contender.check()
     return {"sagas": sagas, "start_many": sagas / ours, "least": sagas / least}
 
 

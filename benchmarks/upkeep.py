@@ -8,8 +8,7 @@ from benchmarks import counts, measure
 from benchmarks.contenders.base import Wrong
 from benchmarks.contenders.ours import Ours, OursSubscribed
 from benchmarks.servers import Servers
-from benchmarks.stand import Job, Options, stand
-from sagas import SagaClient
+from benchmarks.stand import Job, Options
 
 WINDOW = 30.0
 FIRST_LOOKS = 8.0
@@ -18,20 +17,14 @@ FIRST_LOOKS = 8.0
 
 def backlog(servers: Servers, options: Options, sagas: int) -> dict[str, Any]:
     """Percent of one core, by process, while so many sagas wait for a worker that takes none; beat and control run."""
-    with stand(servers, options) as place:
-        contender = Ours(place, Job())
-        try:
-            contender.start()
-            contender.hold()
-            SagaClient(app=contender.client, database_url=place.database_url).start_many("bench", [{}] * sagas)
-            time.sleep(FIRST_LOOKS)
-            queued = _queued(servers)
-            before, begun = counts.look(servers, contender), time.monotonic()
-            time.sleep(WINDOW)
-            after, seconds = counts.look(servers, contender), time.monotonic() - begun
-            grown = _queued(servers) - queued
-        finally:
-            contender.close()
+    with measure.held(servers, options, Ours) as contender:
+        contender.submit_at_once(sagas)
+        time.sleep(FIRST_LOOKS)
+        queued = _queued(servers)
+        before, begun = counts.look(servers, contender), time.monotonic()
+        time.sleep(WINDOW)
+        after, seconds = counts.look(servers, contender), time.monotonic() - begun
+        grown = _queued(servers) - queued
     if grown or queued < sagas:
         raise Wrong(f"{sagas} sagas wait, and {queued} messages; {grown} more were sent meanwhile")
     percent = {name: 100 * (after.cpu[name] - before.cpu[name]) / seconds for name in before.cpu}

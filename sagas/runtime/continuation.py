@@ -154,11 +154,12 @@ class Continuation:
             step = saga.get(step_name)
         except (UnknownSaga, KeyError):
             return ()
-        queue, tasks = step.undo_queue if undo else step.queue, []
-        for other in _neighbours(saga, step, undo):
-            if task := self._task(saga, other, undo, queue, step.priority):
-                tasks.append((other.name, task.time_limit - CLAIM_PATIENCE))
-        return tuple(tasks)
+        queue = step.undo_queue if undo else step.queue
+        return tuple(
+            (other.name, task.time_limit - CLAIM_PATIENCE)
+            for other in _neighbours(saga, step, undo)
+            if (task := self._task(saga, other, undo, queue, step.priority))
+        )
 
     def _task(self, saga: Saga, step: Step, undo: bool, queue: str, priority: int | None) -> Any:
         """The step's task, if a message of that queue and priority could run it unseen; or None."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sagas.jsontext import to_json
 from sagas.runtime.outcomes import Outcome
 from sagas.store.requests import Onward
 
@@ -52,7 +51,8 @@ class Handover:
             return None
         outputs = self._claim["outputs"]
         if outputs is not None and outcome.output is not None:
+            assert outcome.text is not None  # what is committed as done has been made JSON
             # As it was stored; not for ever, or each step of a long saga would copy those of all before it.
-            stored = {done: json.loads(outcome.text or to_json(outcome.output))}
+            stored = {done: json.loads(outcome.text)}
             outputs = {**outputs, **stored} if len(outputs) < OUTPUTS_ALONG else None
         return Granted(then["step"], self._next_id, {**self._claim, **then["claim"], "outputs": outputs})

@@ -92,10 +92,7 @@ def test_the_database_refuses_an_active_saga_out_of_sight(lab: Lab, state: str) 
         ("UPDATE saga_steps SET state = 'DONE'", "saga_step_state_known"),
         ("UPDATE saga_steps SET phase = 'sideways'", "saga_step_phase_known"),
         ("UPDATE saga_steps SET lease_until = saga_now()", "saga_steps_lease"),
-        (
-            "UPDATE saga_instances SET live_claims = 2",
-            "saga_instances_wake",
-        ),
+        ("UPDATE saga_instances SET live_claims = 2", "saga_instances_wake"),
         ("UPDATE saga_steps SET step_order = 7", "uq_saga_steps_order"),
         ("UPDATE saga_steps SET step_name = 'same'", "uq_saga_steps_name"),
         ("DELETE FROM saga_instances", "saga_steps_saga_id_fkey"),

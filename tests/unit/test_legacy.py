@@ -55,7 +55,7 @@ def test_nothing_of_the_manual_coordination_is_left() -> None:
 def test_events_are_written_in_one_place() -> None:
     """US-5.1 criterion 1: one statement writes events; the platform's rooms reach it by `record_step_event` alone."""
     inserts = re.compile(r"insert\s*(into|\()\s*saga_events", re.IGNORECASE)
-    calls = re.compile(r"\bsaga_event\(|\brecord_event\b")
+    calls = re.compile(r"\bsaga_(event|append)\(|\brecord_event\b")
     paths = [path for room in ROOMS for kind in ("*.py", "*.sql") for path in (ROOT / room).rglob(kind)]
     assert [path.name for path in paths if inserts.search(path.read_text())] == ["02_saga_append.sql"]
     assert {path.relative_to(ROOT).parts[0] for path in paths if calls.search(path.read_text())} == {"sagas"}

@@ -25,15 +25,13 @@ BEGIN
             || coalesce(' version ' || p_version, '')) USING ERRCODE = 'SG001',
             HINT = 'start a worker that loads it, or run: hodei db upgrade';
     END IF;
-    SELECT CASE
+    SELECT problem INTO v_problem FROM jsonb_to_recordset(p_items) AS i (payload jsonb, key text), LATERAL (SELECT CASE
         WHEN jsonb_typeof(payload) IS DISTINCT FROM 'object' THEN format('the payload of saga %s must be a JSON object', p_type)
         WHEN octet_length(payload::text) > d.max_payload THEN format('the payload of saga %s has %s bytes, more than %s',
             p_type, octet_length(payload::text), d.max_payload)
         WHEN key = '' OR length(key) > 255 THEN
-            format('the idempotency key of saga %s must have 1 to 255 characters', p_type) END
-    INTO v_problem FROM jsonb_to_recordset(p_items) AS i (payload jsonb, key text)
-    WHERE jsonb_typeof(payload) IS DISTINCT FROM 'object' OR octet_length(payload::text) > d.max_payload
-        OR key = '' OR length(key) > 255 LIMIT 1;
+            format('the idempotency key of saga %s must have 1 to 255 characters', p_type) END) q (problem)
+    WHERE problem IS NOT NULL LIMIT 1;
     IF FOUND THEN RAISE EXCEPTION USING MESSAGE = v_problem, ERRCODE = 'SG002'; END IF;
     v_deadline := v_now + make_interval(secs => d.timeout_s);
     WITH given AS MATERIALIZED (

@@ -17,6 +17,7 @@ DECLARE
     n saga_steps;
     v_verdict text := 'committed';
     v_undo boolean;
+    v_onward text;
     v_next text;
     v_was text;
     v_claim jsonb;
@@ -30,7 +31,8 @@ BEGIN
     END IF;
     v_was := s.state;
     v_undo := t.phase = 'undo';
-    v_next := CASE WHEN v_undo THEN 'undo' ELSE 'continue' END;
+    v_onward := CASE WHEN v_undo THEN 'undo' ELSE 'continue' END;
+    v_next := v_onward;
     IF t.lease_until IS NULL THEN
         -- The reply to the same commit was lost; it is said again.
         v_verdict := 'recorded';
@@ -50,7 +52,7 @@ BEGIN
             s := saga_step_done(s, t, p_output);
         END IF;
     END IF;
-    IF p_steps IS NOT NULL AND v_next = (CASE WHEN v_undo THEN 'undo' ELSE 'continue' END) THEN
+    IF p_steps IS NOT NULL AND v_next = v_onward THEN
         IF v_undo THEN
             n := saga_next_undo(p_saga);
         ELSIF s.current_step < s.stages THEN
