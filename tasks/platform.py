@@ -15,8 +15,8 @@ from models import Records, transaction
 from sagas import SagaId
 from sagas.jobs.ports import WorkerProvider
 from sagas.jobs.types import WorkerSpec
+from sagas.runtime.backlog import queue_depth
 from sagas.runtime.engine import engine_of
-from sagas.runtime.reconcile import queue_depth
 from sagas.settings import Settings
 from tasks.adapters import DatabaseBoard, DatabaseRegistry
 from tasks.direct import DirectPath, DirectRun

@@ -11,11 +11,11 @@ from typing import Any
 
 from celery import Celery
 
+from sagas.runtime.backlog import queue_depth
 from sagas.runtime.engine import Engine
 from sagas.runtime.exchange import publish_events
 from sagas.runtime.process import host_id, is_dead
 from sagas.runtime.publish import CONTROL
-from sagas.runtime.reconcile import queue_depth
 from sagas.runtime.subscribers import publish_delivery
 from sagas.store.relay import RelayStore
 

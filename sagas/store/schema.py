@@ -191,6 +191,16 @@ celery_nodes = Table(
     Column("last_seen", _TIME, nullable=False),
 )
 
+saga_backlogs = Table(
+    "saga_backlogs",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("waiting", Integer, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("counted_at", _TIME, nullable=False),
+    CheckConstraint("waiting > 0", name="saga_backlogs_some"),
+)
+
 engine_state = Table(
     "engine_state",
     metadata,

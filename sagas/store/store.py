@@ -18,6 +18,7 @@ from sagas.errors import StorageUnavailable
 from sagas.jsontext import to_json
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
+from sagas.store.answers import Backlog, Looked
 from sagas.store.requests import Claimant, Onward, StartRequest
 from sagas.store.wire import execute_on, first_line, is_trouble, translate
 from sagas.types import SagaId
@@ -164,18 +165,29 @@ class Store:
         found = self._call("SELECT saga_hint(%s)", (str(saga_id),))
         return dict(found) if found else None
 
-    def reconcile(self, limit: int) -> tuple[int, list[dict[str, Any]]] | None:
+    def reconcile(self, limit: int) -> Looked | None:
         """Move what is due; how many were looked at, and what is to be published. None while another one runs."""
         answer = self._call("SELECT saga_reconcile(%s, %s)", (limit, LEASE_MARGIN))
-        return None if answer is None else (int(answer["looked_at"]), list(answer["found"]))
+        if answer is None:
+            return None
+        backlogs = {queue: Backlog(**one) for queue, one in answer["backlogs"].items()}
+        return Looked(answer["looked_at"], answer["found"], backlogs)
 
     def waiting(self, queues: list[str]) -> dict[str, int]:
         """How many sagas wait for a message in each of these queues."""
         return dict(self._call("SELECT saga_waiting(%s)", (queues,)))
 
-    def put_off(self, queues: list[str], seconds: float, limit: int) -> int:
-        """Look later at what only waits in these queues, whose messages are all there; how many sagas."""
-        return int(self._call("SELECT saga_put_off(%s, %s, %s)", (queues, seconds, limit)))
+    def backlog(self, queue: str, waiting: int, depth: int) -> None:
+        """Put on record what was counted of a queue just now; with nobody waiting, off the record."""
+        self._call("SELECT saga_backlog(%s, %s, %s)", (queue, waiting, depth))
+
+    def call_in(self, queue: str, seconds: float, limit: int) -> int:
+        """Make due what was put off for more than so many seconds in this queue; how many sagas."""
+        return int(self._call("SELECT saga_call_in(%s, %s, %s)", (queue, seconds, limit)))
+
+    def put_off(self, queue: str, seconds: float, limit: int) -> int:
+        """Look later at what only waits in this queue, whose messages are all there; how many sagas."""
+        return int(self._call("SELECT saga_put_off(%s, %s, %s)", (queue, seconds, limit)))
 
     def lost(self, saga_id: SagaId, most: int) -> bool:
         """Whether the saga's message is to be sent again; after `most` times that nobody claimed the saga is parked."""

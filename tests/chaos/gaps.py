@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from sagas.runtime import publish, reconcile, tasks
+from sagas.runtime import backlog, publish, reconcile, tasks
 from sagas.store.store import Store
 from tests.harness.effects import URL_VARIABLE
 from tests.harness.servers import libpq_url
@@ -23,7 +23,10 @@ OUTCOMES = {
     "undo": ("done", "failed", "not_ready"),
     "verify": ("done", "not_done", "failed"),
 }
-STATEMENTS = ("start", "prepare_undo", "cancel", "take_over", "hint", "reconcile", "lost", "put_off", "silent_claims")
+STATEMENTS = (
+    *("start", "prepare_undo", "cancel", "take_over", "hint"),
+    *("reconcile", "lost", "backlog", "put_off", "call_in", "silent_claims"),
+)
 BOTH = (
     *(f"commit {phase} {kind}" for phase, kinds in OUTCOMES.items() for kind in kinds),
     *("claim forward", "claim undo"),
@@ -85,8 +88,9 @@ def _publish_point(*_: Any, undo: bool, **__: Any) -> str:
 
 
 def plant() -> None:
-    """Wrap the store's statements and the publishing of messages; make reconcile's batches small."""
+    """Wrap the store's statements and the publishing of messages; make reconcile's batches and backlogs small."""
     reconcile.PROBE = reconcile.BATCH = 3
+    backlog.MOVED, backlog.COUNTED = 0.3, 3  # type: ignore[assignment]
     for name in STATEMENTS:
         setattr(Store, name, _around(name, getattr(Store, name), lambda *_, name=name, **__: name))
     Store.commit = _around("commit", Store.commit, _commit_point)  # type: ignore[method-assign]

@@ -192,7 +192,7 @@ class Lab:
     def reconcile(self) -> list[dict[str, Any]]:
         answer = self.store.reconcile(200)
         assert answer is not None
-        return answer[1]
+        return answer.found
 
 
 def wait_until_blocked(lab: Lab, pid: int) -> None:

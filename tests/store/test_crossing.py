@@ -152,7 +152,7 @@ def test_two_reconcilers_do_disjoint_work(lab: Lab) -> None:
         assert lab.store.reconcile(200) is None
         commit()
 
-    assert lab.store.reconcile(200) == (0, [])
+    assert lab.store.reconcile(200) == (0, [], {})
     assert run.step("a")["published_at"] is not None
 
 

@@ -140,7 +140,7 @@ def test_in_a_schema_of_its_own(make_database: MakeDatabase, schema: str) -> Non
     engine.dispose()
 
     assert found is not None
-    assert (found[0], len(found[1])) == (1, 1)
+    assert (found.looked_at, len(found.found)) == (1, 1)
     tables = query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     assert [row["tablename"] for row in tables] == ["saga_instances"]
     assert query("SELECT * FROM public.saga_instances") == []

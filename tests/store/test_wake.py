@@ -114,8 +114,8 @@ def test_reconcile_takes_at_most_its_limit_oldest_first(lab: Lab) -> None:
 
     answer = lab.store.reconcile(3)
     assert answer is not None
-    assert answer[0] == 3
-    assert [one["saga_id"] for one in answer[1]] == [str(run.saga_id) for run in runs[:3]]
+    assert answer.looked_at == 3
+    assert [one["saga_id"] for one in answer.found] == [str(run.saga_id) for run in runs[:3]]
     assert [one["saga_id"] for one in lab.reconcile()] == [str(run.saga_id) for run in runs[3:]]
 
 
@@ -128,7 +128,7 @@ def test_what_a_look_found_nothing_for_counts_as_looked_at(lab: Lab) -> None:
 
     answer = lab.store.reconcile(3)
     assert answer is not None
-    assert (answer[0], {one["saga_id"] for one in answer[1]}) == (3, {str(run.saga_id) for run in runs[1:]})
+    assert (answer.looked_at, {one["saga_id"] for one in answer.found}) == (3, {str(run.saga_id) for run in runs[1:]})
 
 
 def test_a_paused_saga_is_neither_moved_nor_forgotten(lab: Lab) -> None:

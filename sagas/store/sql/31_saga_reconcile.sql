@@ -1,5 +1,6 @@
 -- Whatever should have moved by now, at most p_limit sagas of it; null if another reconcile holds the lock (R21).
--- Answers {"looked_at": how many, "found": [...]}: what saga_look says of each that has something, or {"saga_id", "trouble"}.
+-- Answers {"looked_at": how many, "found": [...], "backlogs": {queue: {"waiting", "depth", "age"}}}; found: what saga_look
+-- says of each that has something, or {"saga_id", "trouble"}; age: seconds since the queue was counted.
 -- Reads idx_saga_instances_wake only: its cost does not grow with history.
 CREATE OR REPLACE FUNCTION saga_reconcile(p_limit integer, p_margin double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
@@ -27,5 +28,7 @@ BEGIN
             v_all := v_all || jsonb_build_object('saga_id', v_saga, 'trouble', SQLERRM);
         END;
     END LOOP;
-    RETURN jsonb_build_object('looked_at', v_count, 'found', v_all);
+    RETURN jsonb_build_object('looked_at', v_count, 'found', v_all, 'backlogs', (
+        SELECT coalesce(jsonb_object_agg(queue, jsonb_build_object('waiting', waiting, 'depth', depth,
+            'age', extract(epoch FROM v_now - counted_at))), '{}') FROM saga_backlogs));
 END $$;

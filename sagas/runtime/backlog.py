@@ -1,0 +1,103 @@
+"""Queues and the sagas that wait in them: which messages are lost (R22), what a whole backlog is spared (P13).
+
+A tick costs what is due, not what waits. A long queue is counted seldom: until the next count its depth tells, which
+falls when the broker forgets. Its sagas are put off, the longer the more of them there are; while they are, each tick
+watches the queue for them, and calls them in when it lacks messages.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from kombu.exceptions import ChannelError, OperationalError
+
+from sagas.runtime.engine import Engine
+from sagas.store.answers import Backlog
+
+log = logging.getLogger(__name__)
+
+# So many sagas a second may be counted, and put off, for one queue: what a backlog of any length costs.
+COUNTED = 1000
+MOVED = 200
+# A count is believed for so many seconds at most, and while so much of its messages is there (workers take them, too).
+LONGEST_TRUST = 30.0
+STILL_THERE = 0.9
+# Seconds that a saga is put off at least; a look by itself is never further away (`saga_look`).
+SHORTEST_LOOK = 5.0
+# At most so many sagas are put off, or called in, by one statement.
+PUT_OFF = 5000
+CALLED_IN = 1000
+
+
+class Queues:
+    """One tick's view of the queues; `known` are the backlogs on record."""
+
+    def __init__(self, engine: Engine, known: Mapping[str, Backlog]) -> None:
+        self._engine = engine
+        self._known = known
+        self._unwatched = set(known)
+        self._whole: dict[str, int] = {}
+
+    def lost(self, doubtful: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Of sagas whose message is out for a while, those to be sent again: as many as their queue lacks.
+
+        The first call of a tick also watches the queues of the backlogs on record, whose sagas are not due.
+        """
+        due: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for one in doubtful:
+            if one["queue"] not in self._whole:
+                due[one["queue"]].append(one)
+        lost: list[dict[str, Any]] = []
+        for queue, missing in self._missing(sorted({*due, *self._unwatched})).items():
+            oldest_first = sorted(due[queue], key=lambda one: str(one["since"]))
+            lost += oldest_first[:missing]
+            if queue in self._known and missing > len(oldest_first):
+                self._engine.store.call_in(queue, SHORTEST_LOOK, min(missing - len(oldest_first), CALLED_IN))
+        self._unwatched.clear()
+        return lost
+
+    def put_off(self) -> None:
+        """A full batch was due. What only waits in whole queues is not looked at one by one: others are behind it."""
+        for queue, waiting in self._whole.items():
+            self._engine.store.put_off(queue, max(waiting / MOVED, SHORTEST_LOOK), PUT_OFF)
+
+    def _missing(self, queues: list[str]) -> dict[str, int]:
+        """How many messages each queue lacks; without those whose depth the broker does not tell."""
+        depths = {queue: depth for queue in queues if (depth := queue_depth(self._engine, queue)) is not None}
+        missing = {queue: 0 for queue, depth in depths.items() if self._believed(queue, depth)}
+        to_count = [queue for queue in depths if queue not in missing]
+        counts = self._engine.store.waiting(to_count) if to_count else {}
+        for queue in to_count:
+            waiting, depth = counts.get(queue, 0), depths[queue]
+            missing[queue] = max(waiting - depth, 0)
+            # On record until nobody waits any more: as long as somebody may have been put off for long.
+            if queue in self._known or waiting > SHORTEST_LOOK * MOVED:
+                self._engine.store.backlog(queue, waiting, depth)
+            if missing[queue] == 0:
+                self._whole[queue] = waiting
+        return missing
+
+    def _believed(self, queue: str, depth: int) -> bool:
+        """Whether the queue still holds what it held when it was counted, and may be taken for whole."""
+        known = self._known.get(queue)
+        if known is None or known.depth < known.waiting:
+            return False
+        if known.age > min(known.waiting / COUNTED, LONGEST_TRUST) or depth < known.depth * STILL_THERE:
+            return False
+        self._whole[queue] = known.waiting
+        return True
+
+
+def queue_depth(engine: Engine, queue: str) -> int | None:
+    """Messages that wait in the broker's queue; None if the broker does not say."""
+    try:
+        with engine.app.connection_for_write() as connection, connection.channel() as channel:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except ChannelError:
+        return 0  # no such queue: nothing waits in it
+    except (OperationalError, *engine.app.connection_for_write().recoverable_connection_errors) as error:
+        log.warning("the broker does not tell the depth of queue %s: %s", queue, error)
+        return None
