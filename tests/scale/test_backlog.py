@@ -88,3 +88,40 @@ def test_ten_minutes_without_a_worker(
         ("effect", "two", SAGAS - GOING_BACK, SAGAS - GOING_BACK),
         ("undo", "one", GOING_BACK, GOING_BACK),
     ]
+
+
+LONG = 3000
+"""Sagas: more than a queue may have before it is counted seldom, and its sagas put off for longer than a look."""
+AWAY = "SELECT count(*) FROM saga_instances WHERE wake_at > saga_now() + interval '5 s'"
+
+
+@pytest.mark.saga_modules("tests.scale.sagas")
+def test_a_long_backlog_is_left_alone_until_its_queue_lacks_messages(
+    start_worker: StartWorker,
+    start_beat: StartBeat,
+    broker_server: BrokerServer,
+    database_url: str,
+    query: Query,
+    effects: Effects,
+) -> None:
+    """P13, R22: put off for long, and called in at once when the broker forgets, all of them or one."""
+    control = start_worker(queues=["control"], name="control")
+    start_beat(env={"HODEI_RECONCILE_EVERY": "0.2"})
+    start_many(engine(database_url, broker_server.url), query, LONG)
+    wait_for(lambda: query.value(AWAY) > 0.9 * LONG, MINUTES, control.tail)
+    assert query.value("SELECT waiting FROM saga_backlogs WHERE queue = 'steps'") > 0.9 * LONG
+    with broker_server.client() as client:
+        sent = client.llen("steps")
+        assert LONG <= sent <= 1.1 * LONG
+        # As many as are there twice, and one that is missed.
+        lacking = sent - LONG + 1
+        client.lpop("steps", lacking)
+        wait_for(lambda: client.llen("steps") >= LONG, MINUTES, control.tail)
+        assert client.llen("steps") == LONG, "no more than were missing"
+        broker_server.flush()
+        wait_for(lambda: client.llen("steps") >= LONG, MINUTES, control.tail)
+    start_worker(queues=["steps", "compensations"], name="steps", concurrency=2)
+    wait_for(lambda: query.value("SELECT count(*) FROM saga_instances WHERE completed_at IS NULL") == 0, MINUTES)
+    assert query.value("SELECT count(*) FROM saga_instances WHERE state = 'COMPLETED'") == LONG
+    assert effects.query("SELECT count(*) AS n FROM effects WHERE kind = 'effect'")[0]["n"] == 2 * LONG
+    wait_for(lambda: query.value("SELECT count(*) FROM saga_backlogs") == 0, MINUTES, control.tail)
