@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +13,7 @@ from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
 from sagas.runtime.engine import Engine, engine_of
 from sagas.runtime.publish import publish_route, together
+from sagas.runtime.stencil import Stencils
 from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load, normalise_database_url
 from sagas.store.requests import StartRequest
@@ -46,19 +49,32 @@ class DirectLine:
         requests = [
             StartRequest(**{**one, "saga_id": SagaId(one["saga_id"]), "published": session is None}) for one in fields
         ]
-        started: list[str] = []
-        for first in range(0, len(requests), BATCH):
-            answers = self._engine.store.start_many(requests[first : first + BATCH], session=session)
-            started += [str(answer["saga_id"]) for answer in answers]
-            if session is None:
-                self._publish(requests[first].saga_type, answers)
-        return started
+        batches = [requests[first : first + BATCH] for first in range(0, len(requests), BATCH)]
+        write = self._engine.store.start_many
+        if session is None:
+            hundreds = self._written_ahead(batches)
+        else:
+            hundreds = (write(batch, session=session) for batch in batches)
+        return [str(answer["saga_id"]) for hundred in hundreds for answer in hundred]
+
+    def _written_ahead(self, batches: list[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:
+        """PostgreSQL writes the rows of a hundred while this thread publishes the messages of the hundred before."""
+        with ThreadPoolExecutor(1, "hodei-start-many") as database:
+            written: Future[list[dict[str, Any]]] | None = None
+            for batch in (*batches, []):
+                answers = written.result() if written else []
+                # Not before the hundred before it is known to be started.
+                written = database.submit(self._engine.store.start_many, batch) if batch else None
+                if answers:
+                    self._publish(batches[0][0].saga_type, answers)
+                    yield answers
 
     def _publish(self, saga_type: str, answers: list[dict[str, Any]]) -> None:
         app = self._engine.app
         with together(app) as producer:
+            stencils = Stencils(app, producer)
             for answer in answers:
-                publish_route(app, answer["saga_id"], saga_type, answer["route"], undo=False, producer=producer)
+                stencils.publish(answer["saga_id"], saga_type, answer["route"])
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
         repository = self._engine.repository

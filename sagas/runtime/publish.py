@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
@@ -39,7 +40,7 @@ def publish_route(
         return True
     help_ = _help_signature(app, saga_id)
     first, *after = [_hop(app, saga_id, task_name(saga_type, hop["step"], undo), hop, help_) for hop in route]
-    try:
+    with told(saga_id) as outcome:
         # What `chain(...).apply_async()` sends, without its copies of each signature; and that drops `producer`.
         app.send_task(
             first.task,
@@ -50,10 +51,25 @@ def publish_route(
             producer=producer,
             **first.options,
         )
+    return outcome.published
+
+
+@dataclass
+class Publishing:
+    """One message on its way."""
+
+    published: bool = False
+
+
+@contextmanager
+def told(saga_id: SagaId | str) -> Iterator[Publishing]:
+    """Publish in the body: what goes wrong is told in a warning, and is reconcile's."""
+    outcome = Publishing()
+    try:
+        yield outcome
+        outcome.published = True
     except Exception as error:  # noqa: BLE001 - only a hint; kombu raises more than its own errors
         log.warning("saga %s: its message was not published (%s); reconcile will", saga_id, error)
-        return False
-    return True
 
 
 @contextmanager

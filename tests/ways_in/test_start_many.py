@@ -1,0 +1,116 @@
+"""The messages of `start_many`: what `start` would have sent, each with ids of its own."""
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery import Celery, signals
+
+from sagas import IdempotencyKeyReused, SagaClient
+from sagas.settings import Settings
+from sagas.store.database import connect_engine
+from sagas.store.definitions import register
+from tests.harness.database import Query
+from tests.harness.servers import BrokerServer
+from tests.store.lab import build
+
+pytestmark = pytest.mark.slow
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+Messages = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def app(broker_url: str) -> Celery:
+    app = Celery("shop", broker=broker_url, set_as_current=False)
+    app.conf.task_compression = "gzip"
+    return app
+
+
+@pytest.fixture
+def client(app: Celery, database_url: str) -> SagaClient:
+    engine = connect_engine(database_url)
+    register(engine, [build("order", a={"priority": 3}, b={}, c={})], Settings())
+    engine.dispose()
+    return SagaClient(app=app, database_url=database_url)
+
+
+@pytest.fixture
+def messages(broker_server: BrokerServer) -> Messages:
+    """All messages of the steps, the oldest first, with their bodies as they are read from the broker."""
+
+    def read() -> list[dict[str, Any]]:
+        with broker_server.client() as broker:
+            return [json.loads(text) for key in sorted(broker.keys("steps*")) for text in broker.lrange(key, 0, -1)][
+                ::-1
+            ]
+
+    return read
+
+
+def ids(message: dict[str, Any]) -> tuple[str, list[str]]:
+    """Its saga, and the tasks of its chain."""
+    _, kwargs, embed = body(message)
+    return kwargs["saga_id"], [message["headers"]["id"], *(hop["options"]["task_id"] for hop in embed["chain"][::-1])]
+
+
+def body(message: dict[str, Any]) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(message["body"])))
+
+
+def shape(message: dict[str, Any]) -> str:
+    """The message with a name in place of each id, in the order of their appearance."""
+    properties = {
+        name: value for name, value in message["properties"].items() if name not in ("reply_to", "delivery_tag")
+    }
+    seen: dict[str, str] = {}
+    text = json.dumps([{**message, "body": body(message), "properties": properties}], sort_keys=True)
+    return UUID.sub(lambda found: seen.setdefault(found[0], f"id {len(seen)}"), text)
+
+
+def test_they_are_those_of_start(client: SagaClient, messages: Messages) -> None:
+    one = client.start("order", {"number": 0})
+    many = client.start_many("order", [{"number": number} for number in range(1, 205)])
+    sent = messages()
+    assert [ids(message)[0] for message in sent] == [str(handle.saga_id) for handle in (one, *many)]
+    assert {shape(message) for message in sent} == {shape(sent[0])}
+    tasks = [task for message in sent for task in ids(message)[1]]
+    assert len(tasks) == len(set(tasks)) == 3 * 205, "no id twice"
+    assert len({message["properties"]["delivery_tag"] for message in sent}) == 205
+    for message in sent:
+        saga_id, (first, *_) = ids(message)
+        assert (message["headers"]["root_id"], message["properties"]["correlation_id"]) == (saga_id, first)
+
+
+def test_who_listens_hears_of_each(client: SagaClient, messages: Messages) -> None:
+    """An instrumentation adds a header of its own to each message."""
+    heard: list[str] = []
+
+    def listen(headers: dict[str, Any], **_: Any) -> None:
+        headers["trace"] = f"trace {len(heard)}"
+        heard.append(headers["id"])
+
+    signals.before_task_publish.connect(listen)
+    try:
+        client.start_many("order", [{}] * 5)
+    finally:
+        signals.before_task_publish.disconnect(listen)
+    assert [(one["headers"]["id"], one["headers"]["trace"]) for one in messages()] == [
+        (task_id, f"trace {number}") for number, task_id in enumerate(heard)
+    ]
+    assert len(heard) == 5
+
+
+def test_what_comes_after_a_refused_hundred_is_not_started(
+    client: SagaClient, messages: Messages, query: Query
+) -> None:
+    client.start("order", {"number": -1}, idempotency_key="k150")
+    keys = [f"k{number}" for number in range(350)]
+    with pytest.raises(IdempotencyKeyReused):
+        client.start_many("order", [{"number": number} for number in range(350)], idempotency_keys=keys)
+    started = query("SELECT idempotency_key AS key FROM saga_instances")
+    assert {row["key"] for row in started} == {*keys[:100], "k150"}
+    assert len(messages()) == 101
