@@ -4,7 +4,7 @@ from benchmarks.contenders.bare import Bare, BareFailing
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.celery_saga import CelerySaga, CelerySagaFailing
 from benchmarks.contenders.dbos import DbosDirect, DbosDirectFailing, DbosQueue, DbosQueueFailing
-from benchmarks.contenders.ours import Ours, OursFailing, OursMessages
+from benchmarks.contenders.ours import Ours, OursFailing, OursMessages, OursPooled
 from benchmarks.contenders.procrastinate import Procrastinate
 
 CONTENDERS: dict[str, type[Contender]] = {
@@ -22,7 +22,8 @@ CONTENDERS: dict[str, type[Contender]] = {
         DbosQueueFailing,
         DbosDirectFailing,
         Procrastinate,
+        OursPooled,
     )
 }
-ON_DEMAND = (Procrastinate.name,)
+ON_DEMAND = (Procrastinate.name, OursPooled.name)
 DEFAULT = tuple(name for name in CONTENDERS if name not in ON_DEMAND)

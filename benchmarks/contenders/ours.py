@@ -11,6 +11,7 @@ from benchmarks.contenders.celery_workers import CeleryContender
 from benchmarks.servers import named
 from sagas import SagaClient
 from tests.harness.processes import Process
+from tests.outages.pgbouncer import PgBouncer, binary
 
 OPEN = "SELECT EXISTS (SELECT FROM saga_instances WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING'))"
 ENDS = "SELECT state, count(*) FROM saga_instances WHERE started_at >= %s GROUP BY state"
@@ -114,6 +115,29 @@ class OursFailing(Ours):
 
     name = "ours_failing"
     fails = True
+
+
+class OursPooled(Ours):
+    """Its workers' statements go through a PgBouncer in transaction mode, on its defaults."""
+
+    name = "ours_pgbouncer"
+
+    def start(self) -> None:
+        if binary() is None:
+            raise RuntimeError("pgbouncer is not installed (apt-get install pgbouncer)")
+        self._pooler = PgBouncer(self.stand.processes, self.stand.servers.postgres, pool=20, further="")
+        super().start()
+
+    def environment(self, name: str) -> dict[str, str]:
+        pooled = self._pooler.url(self.stand.database_url)
+        return {**super().environment(name), "HODEI_DATABASE_URL": named(pooled, name)}
+
+    def beside(self) -> Mapping[str, Process]:
+        return {**super().beside(), "pooler": self._pooler.process}
+
+    def close(self) -> None:
+        super().close()
+        self._pooler.remove()
 
 
 class OursSubscribed(Ours):

@@ -28,6 +28,8 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = {pool}
 max_client_conn = 200
+"""
+FORGETFUL = """
 ; Nothing of a session outlives its transaction: without this the connections to the server would soon all carry the
 ; same SET of the same clients, and hide who relies on one.
 server_reset_query = DISCARD ALL
@@ -41,16 +43,18 @@ def binary() -> str | None:
 
 
 class PgBouncer:
-    """One running pooler; it ends with the processes of its test."""
+    """One running pooler; it ends with the processes of its test. `further`: lines of its configuration."""
 
-    def __init__(self, processes: Processes, server: PostgresServer) -> None:
+    def __init__(
+        self, processes: Processes, server: PostgresServer, pool: int = POOL, further: str = FORGETFUL
+    ) -> None:
         program = binary()
         assert program is not None
         # Not in pytest's tmp_path: the server's user may not enter it, and socket paths must be short.
         self.directory = Path(tempfile.mkdtemp(prefix="hodei-pgb-"))
         sockets = parse_qs(urlsplit(server.url("postgres")).query)["host"][0]
         file = self.directory / "pgbouncer.ini"
-        file.write_text(CONFIGURATION.format(sockets=sockets, port=PORT, directory=self.directory, pool=POOL))
+        file.write_text(CONFIGURATION.format(sockets=sockets, port=PORT, directory=self.directory, pool=pool) + further)
         account = unprivileged(Path(program).parent, self.directory)
         account.give(self.directory)
         user = ["-u", account.user] if account.user else []
