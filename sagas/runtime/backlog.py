@@ -33,62 +33,64 @@ CALLED_IN = 1000
 
 
 class Queues:
-    """One tick's view of the queues; `known` are the backlogs on record."""
+    """One tick's view of the queues, each counted once; `known` are the backlogs on record."""
 
     def __init__(self, engine: Engine, known: Mapping[str, Backlog]) -> None:
         self._engine = engine
         self._known = known
-        self._unwatched = set(known)
-        self._whole: dict[str, int] = {}
+        self._asked: set[str] = set()
+        self._waiting: dict[str, int] = {}
+        self._missing: dict[str, int] = {}
+        """Messages, less those that this tick sends again. Not of a queue whose depth the broker does not tell."""
 
     def lost(self, doubtful: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Of sagas whose message is out for a while, those to be sent again: as many as their queue lacks.
-
-        The first call of a tick also watches the queues of the backlogs on record, whose sagas are not due.
-        """
+        """Of sagas whose message is out for a while, those to be sent again: as many as their queue lacks."""
         due: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for one in doubtful:
-            if one["queue"] not in self._whole:
-                due[one["queue"]].append(one)
+            due[one["queue"]].append(one)
+        # Those on record, too: their sagas may be put off, and only their queue tells.
+        new = {*due, *self._known} - self._asked
+        self._ask(sorted(new))
         lost: list[dict[str, Any]] = []
-        for queue, missing in self._missing(sorted({*due, *self._unwatched})).items():
-            oldest_first = sorted(due[queue], key=lambda one: str(one["since"]))
-            lost += oldest_first[:missing]
-            if queue in self._known and missing > len(oldest_first):
-                self._engine.store.call_in(queue, SHORTEST_LOOK, min(missing - len(oldest_first), CALLED_IN))
-        self._unwatched.clear()
+        for queue, sagas in sorted(due.items()):
+            oldest_first = sorted(sagas, key=lambda one: str(one["since"]))[: self._missing.get(queue, 0)]
+            if oldest_first:
+                self._missing[queue] -= len(oldest_first)
+                lost += oldest_first
+        for queue in sorted(new & self._known.keys() & self._missing.keys()):
+            if self._missing[queue] > 0:
+                self._engine.store.call_in(queue, SHORTEST_LOOK, min(self._missing[queue], CALLED_IN))
         return lost
 
     def put_off(self) -> None:
         """A full batch was due. What only waits in whole queues is not looked at one by one: others are behind it."""
-        for queue, waiting in self._whole.items():
-            self._engine.store.put_off(queue, max(waiting / MOVED, SHORTEST_LOOK), PUT_OFF)
+        for queue in [queue for queue, missing in self._missing.items() if missing == 0]:
+            self._engine.store.put_off(queue, max(self._waiting[queue] / MOVED, SHORTEST_LOOK), PUT_OFF)
 
-    def _missing(self, queues: list[str]) -> dict[str, int]:
-        """How many messages each queue lacks; without those whose depth the broker does not tell."""
-        depths = {queue: depth for queue in queues if (depth := queue_depth(self._engine, queue)) is not None}
-        missing = {queue: 0 for queue, depth in depths.items() if self._believed(queue, depth)}
-        to_count = [queue for queue in depths if queue not in missing]
-        counts = self._engine.store.waiting(to_count) if to_count else {}
-        for queue in to_count:
-            waiting, depth = counts.get(queue, 0), depths[queue]
-            missing[queue] = max(waiting - depth, 0)
+    def _ask(self, queues: list[str]) -> None:
+        """How many sagas wait in each of these queues, and how many messages it lacks."""
+        self._asked.update(queues)
+        to_count: dict[str, int] = {}
+        for queue in queues:
+            depth = queue_depth(self._engine, queue)
+            if depth is not None and self._believed(queue, depth):
+                self._waiting[queue], self._missing[queue] = self._known[queue].waiting, 0
+            elif depth is not None:
+                to_count[queue] = depth
+        counts = self._engine.store.waiting(list(to_count)) if to_count else {}
+        for queue, depth in to_count.items():
+            waiting = counts.get(queue, 0)
+            self._waiting[queue], self._missing[queue] = waiting, max(waiting - depth, 0)
             # On record until nobody waits any more: as long as somebody may have been put off for long.
             if queue in self._known or waiting > SHORTEST_LOOK * MOVED:
                 self._engine.store.backlog(queue, waiting, depth)
-            if missing[queue] == 0:
-                self._whole[queue] = waiting
-        return missing
 
     def _believed(self, queue: str, depth: int) -> bool:
         """Whether the queue still holds what it held when it was counted, and may be taken for whole."""
         known = self._known.get(queue)
-        if known is None or known.depth < known.waiting:
+        if known is None or known.depth < known.waiting or depth < known.depth * STILL_THERE:
             return False
-        if known.age > min(known.waiting / COUNTED, LONGEST_TRUST) or depth < known.depth * STILL_THERE:
-            return False
-        self._whole[queue] = known.waiting
-        return True
+        return known.age <= min(known.waiting / COUNTED, LONGEST_TRUST)
 
 
 def queue_depth(engine: Engine, queue: str) -> int | None:
