@@ -22,7 +22,10 @@ class SagaId(uuid.UUID):
     """The id of one saga; a str or a `uuid.UUID` of the same value is accepted wherever one is asked for."""
 
     def __init__(self, value: str | uuid.UUID) -> None:
-        super().__init__(hex=str(value))
+        if isinstance(value, uuid.UUID):
+            super().__init__(int=value.int)
+        else:
+            super().__init__(hex=str(value))
 
     @classmethod
     def new(cls) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 from celery import Celery
@@ -59,12 +60,23 @@ class DirectLine:
 
     def _written_ahead(self, batches: list[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:
         """PostgreSQL writes the rows of a hundred while this thread publishes the messages of the hundred before."""
+        begun = Event()
+
+        def write(batch: list[StartRequest]) -> list[dict[str, Any]]:
+            begun.set()
+            return self._engine.store.start_many(batch)
+
         with ThreadPoolExecutor(1, "hodei-start-many") as database:
             written: Future[list[dict[str, Any]]] | None = None
             for batch in (*batches, []):
                 answers = written.result() if written else []
                 # Not before the hundred before it is known to be started.
-                written = database.submit(self._engine.store.start_many, batch) if batch else None
+                written = database.submit(write, batch) if batch else None
+                if written:
+                    # This thread is busy next: without a wait here the other one gets its turn only after 5 ms
+                    # (`sys.getswitchinterval`), and PostgreSQL its statement as late.
+                    begun.wait()
+                    begun.clear()
                 if answers:
                     self._publish(batches[0][0].saga_type, answers)
                     yield answers
