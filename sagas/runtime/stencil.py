@@ -25,7 +25,7 @@ class Stencils:
     def __init__(self, app: Celery, producer: Any) -> None:
         self._app = app
         self._producer = producer
-        self._cut: dict[Any, _Stencil] = {}
+        self._cut: dict[Any, _Stencil | None] = {}
 
     def publish(self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]]) -> None:
         """As `publish_route` does, forward. No copies where somebody hears of each: Celery's signals, events."""
@@ -37,7 +37,7 @@ class Stencils:
         if stencil is None:
             recorder = _Recorder(self._producer)
             if publish_route(self._app, saga_id, saga_type, route, undo=False, producer=recorder) and recorder.sent:
-                self._cut[kind] = _Stencil(str(saga_id), *recorder.sent)
+                self._cut[kind] = _cut(str(saga_id), *recorder.sent)
             return
         with told(saga_id):
             stencil.publish(self._producer, str(saga_id))
@@ -58,28 +58,38 @@ class _Recorder:
         return self._producer.publish(body, **options)
 
 
-class _Stencil:
-    """One message, and where its ids are in it: its saga's, and one for each task of its chain."""
+def _cut(saga_id: str, body: Any, options: dict[str, Any]) -> _Stencil | None:
+    """The stencil of that message; None if its serializer makes no text, where an id could not be replaced."""
+    content_type, encoding, text = dumps(body, serializer=options.pop("serializer", None))
+    if not isinstance(text, str):
+        return None
+    chain = body[2]["chain"] or ()
+    # The first one has declared its queue on this connection.
+    options |= {"content_type": content_type, "content_encoding": encoding, "declare": []}
+    return _Stencil(saga_id, [hop["options"]["task_id"] for hop in chain], text, options.pop("headers"), options)
 
-    def __init__(self, saga_id: str, body: Any, options: dict[str, Any]) -> None:
-        headers = options.pop("headers")
-        chain = body[2]["chain"] or ()
+
+class _Stencil:
+    """One message as text, and where its ids are in it: its saga's, and one for each task of its chain."""
+
+    def __init__(
+        self, saga_id: str, after: list[str], text: str, headers: dict[str, Any], options: dict[str, Any]
+    ) -> None:
         self._task_id = headers["id"]
-        self._ids = [self._task_id, *(signature["options"]["task_id"] for signature in chain)]
         self._saga_id = saga_id
-        type_, encoding, self._text = dumps(body, serializer=options.pop("serializer", None))
+        self._after = after
+        self._text = text
         self._headers = headers
+        self._options = options
         self._moving = [
             name
             for name, value in headers.items()
             if isinstance(value, str) and (saga_id in value or self._task_id in value)
         ]
-        # The first one has declared its queue on this connection.
-        self._options = {**options, "content_type": type_, "content_encoding": encoding, "declare": []}
 
     def publish(self, producer: Any, saga_id: str) -> None:
         text, task_id = self._text.replace(self._saga_id, saga_id), str(uuid.uuid4())
-        for old in self._ids[1:]:
+        for old in self._after:
             text = text.replace(old, str(uuid.uuid4()))
         headers = dict(self._headers)
         for name in self._moving:

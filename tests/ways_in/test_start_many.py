@@ -2,6 +2,7 @@
 
 import base64
 import json
+import pickle
 import re
 import zlib
 from collections.abc import Callable
@@ -102,6 +103,17 @@ def test_who_listens_hears_of_each(client: SagaClient, messages: Messages) -> No
         (task_id, f"trace {number}") for number, task_id in enumerate(heard)
     ]
     assert len(heard) == 5
+
+
+def test_what_is_no_text_is_not_copied(client: SagaClient, app: Celery, messages: Messages) -> None:
+    """A serializer that makes bytes."""
+    app.conf.task_serializer = "pickle"
+    handles = client.start_many("order", [{}] * 3)
+    sent = messages()
+    read = [pickle.loads(zlib.decompress(base64.b64decode(one["body"]))) for one in sent]
+    assert [kwargs["saga_id"] for _, kwargs, _ in read] == [str(handle.saga_id) for handle in handles]
+    tasks = [hop["options"]["task_id"] for _, _, embed in read for hop in embed["chain"]]
+    assert len({*tasks, *(one["headers"]["id"] for one in sent)}) == 9
 
 
 def test_what_comes_after_a_refused_hundred_is_not_started(
