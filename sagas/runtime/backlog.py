@@ -78,7 +78,9 @@ class Queues:
             elif depth is not None:
                 to_count[queue] = depth
         counts = self._engine.store.waiting(list(to_count)) if to_count else {}
-        for queue, depth in to_count.items():
+        for queue, before in to_count.items():
+            # Asked before and after the count: neither what workers take meanwhile is missing, nor what is started.
+            depth = max(before, queue_depth(self._engine, queue) or 0)
             waiting = counts.get(queue, 0)
             self._waiting[queue], self._missing[queue] = waiting, max(waiting - depth, 0)
             # On record until nobody waits any more: as long as somebody may have been put off for long.

@@ -21,7 +21,7 @@ BEGIN
         WHERE t.saga_id = away.saga_id AND (away.back OR t.step_order = away.current_step)
             AND t.published_at IS NOT NULL AND t.look_at > v_far
     )
-    -- Not before what else it waits for; a saga on its way back has one undo that is due, and others that may be later.
+    -- If it waits for something else as well, the look finds that out.
     UPDATE saga_instances s SET wake_at = v_now FROM away WHERE s.saga_id = away.saga_id;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
