@@ -10,8 +10,8 @@ from benchmarks.contenders.base import Wrong
 from benchmarks.contenders.celery_workers import CeleryContender
 from benchmarks.servers import named
 from sagas import SagaClient
+from tests.harness.pgbouncer import PgBouncer, binary
 from tests.harness.processes import Process
-from tests.outages.pgbouncer import PgBouncer, binary
 
 OPEN = "SELECT EXISTS (SELECT FROM saga_instances WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING'))"
 ENDS = "SELECT state, count(*) FROM saga_instances WHERE started_at >= %s GROUP BY state"
@@ -121,6 +121,7 @@ class OursPooled(Ours):
     """Its workers' statements go through a PgBouncer in transaction mode, on its defaults."""
 
     name = "ours_pgbouncer"
+    _pooler: PgBouncer | None = None
 
     def start(self) -> None:
         if binary() is None:
@@ -129,15 +130,18 @@ class OursPooled(Ours):
         super().start()
 
     def environment(self, name: str) -> dict[str, str]:
+        assert self._pooler is not None
         pooled = self._pooler.url(self.stand.database_url)
         return {**super().environment(name), "HODEI_DATABASE_URL": named(pooled, name)}
 
     def beside(self) -> Mapping[str, Process]:
+        assert self._pooler is not None
         return {**super().beside(), "pooler": self._pooler.process}
 
     def close(self) -> None:
         super().close()
-        self._pooler.remove()
+        if self._pooler is not None:  # not even started: there is none on this machine
+            self._pooler.remove()
 
 
 class OursSubscribed(Ours):

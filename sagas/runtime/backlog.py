@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kombu.exceptions import ChannelError, OperationalError
@@ -45,18 +45,16 @@ class Queues:
 
     def lost(self, doubtful: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Of sagas whose message is out for a while, those to be sent again: as many as their queue lacks."""
-        due: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for one in doubtful:
-            due[one["queue"]].append(one)
+        due = by_queue(doubtful)
         # Those on record, too: their sagas may be put off, and only their queue tells.
         new = {*due, *self._known} - self._asked
         self._ask(sorted(new))
         lost: list[dict[str, Any]] = []
         for queue, sagas in sorted(due.items()):
-            oldest_first = sorted(sagas, key=lambda one: str(one["since"]))[: self._missing.get(queue, 0)]
-            if oldest_first:
-                self._missing[queue] -= len(oldest_first)
-                lost += oldest_first
+            again = sagas[: self._missing.get(queue, 0)]
+            if again:
+                self._missing[queue] -= len(again)
+                lost += again
         for queue in sorted(new & self._known.keys() & self._missing.keys()):
             if self._missing[queue] > 0:
                 self._engine.store.call_in(queue, SHORTEST_LOOK, min(self._missing[queue], CALLED_IN))
@@ -93,6 +91,14 @@ class Queues:
         if known is None or known.depth < known.waiting or depth < known.depth * STILL_THERE:
             return False
         return known.age <= min(known.waiting / COUNTED, LONGEST_TRUST)
+
+
+def by_queue(doubtful: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """What waits in each queue, the oldest first: in this order it is sent again."""
+    queues: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in sorted(doubtful, key=lambda one: str(one["since"])):
+        queues[one["queue"]].append(one)
+    return queues
 
 
 def queue_depth(engine: Engine, queue: str) -> int | None:

@@ -51,11 +51,10 @@ class DirectLine:
             StartRequest(**{**one, "saga_id": SagaId(one["saga_id"]), "published": session is None}) for one in fields
         ]
         batches = [requests[first : first + BATCH] for first in range(0, len(requests), BATCH)]
-        write = self._engine.store.start_many
         if session is None:
             hundreds = self._written_ahead(batches)
         else:
-            hundreds = (write(batch, session=session) for batch in batches)
+            hundreds = (self._engine.store.start_many(batch, session=session) for batch in batches)
         return [str(answer["saga_id"]) for hundred in hundreds for answer in hundred]
 
     def _written_ahead(self, batches: list[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:

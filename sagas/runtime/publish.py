@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -40,36 +40,28 @@ def publish_route(
         return True
     help_ = _help_signature(app, saga_id)
     first, *after = [_hop(app, saga_id, task_name(saga_type, hop["step"], undo), hop, help_) for hop in route]
-    with told(saga_id) as outcome:
-        # What `chain(...).apply_async()` sends, without its copies of each signature; and that drops `producer`.
-        app.send_task(
-            first.task,
-            kwargs=first.kwargs,
-            root_id=str(saga_id),
-            chain=after[::-1] or None,
-            countdown=countdown or None,
-            producer=producer,
-            **first.options,
-        )
-    return outcome.published
+    # What `chain(...).apply_async()` sends, without its copies of each signature; and that drops `producer`.
+    send = partial(
+        app.send_task,
+        first.task,
+        kwargs=first.kwargs,
+        root_id=str(saga_id),
+        chain=after[::-1] or None,
+        countdown=countdown or None,
+        producer=producer,
+        **first.options,
+    )
+    return published(saga_id, send)
 
 
-@dataclass
-class Publishing:
-    """One message on its way."""
-
-    published: bool = False
-
-
-@contextmanager
-def told(saga_id: SagaId | str) -> Iterator[Publishing]:
-    """Publish in the body: what goes wrong is told in a warning, and is reconcile's."""
-    outcome = Publishing()
+def published(saga_id: SagaId | str, send: Callable[[], object]) -> bool:
+    """Send the saga's message by this. False (and a warning) if the broker does not take it: it is reconcile's then."""
     try:
-        yield outcome
-        outcome.published = True
+        send()
     except Exception as error:  # noqa: BLE001 - only a hint; kombu raises more than its own errors
         log.warning("saga %s: its message was not published (%s); reconcile will", saga_id, error)
+        return False
+    return True
 
 
 @contextmanager

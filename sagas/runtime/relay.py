@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 
-from sagas.runtime.backlog import queue_depth
+from sagas.runtime.backlog import by_queue, queue_depth
 from sagas.runtime.engine import Engine
 from sagas.runtime.exchange import publish_events
 from sagas.runtime.process import host_id, is_dead
@@ -85,9 +84,7 @@ def take_back_silent(engine: Engine, store: RelayStore) -> int:
 
 def lost_deliveries(engine: Engine, store: RelayStore, doubtful: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of deliveries whose message is out for a while, those to be sent again: as many as their queue lacks (R22)."""
-    queues: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for one in doubtful:
-        queues[one["queue"]].append(one)
+    queues = by_queue(doubtful)
     if not queues:
         return []
     waiting = store.sent_to(sorted(queues))
@@ -95,8 +92,7 @@ def lost_deliveries(engine: Engine, store: RelayStore, doubtful: list[dict[str, 
     for queue, deliveries in queues.items():
         depth = queue_depth(engine, queue)
         if depth is not None and waiting.get(queue, 0) > depth:
-            oldest_first = sorted(deliveries, key=lambda one: str(one["since"]))
-            lost += oldest_first[: waiting[queue] - depth]
+            lost += deliveries[: waiting[queue] - depth]
     return lost
 
 

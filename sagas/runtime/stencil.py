@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
 from kombu.serialization import dumps
 
-from sagas.runtime.publish import publish_route, told
+from sagas.runtime.publish import publish_route, published
 from sagas.types import SagaId
 
 LISTENED = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
@@ -39,8 +40,7 @@ class Stencils:
             if publish_route(self._app, saga_id, saga_type, route, undo=False, producer=recorder) and recorder.sent:
                 self._cut[kind] = _cut(str(saga_id), *recorder.sent)
             return
-        with told(saga_id):
-            stencil.publish(self._producer, str(saga_id))
+        published(saga_id, partial(stencil.publish, self._producer, str(saga_id)))
 
 
 class _Recorder:

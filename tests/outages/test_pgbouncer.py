@@ -9,11 +9,11 @@ from sagas.store.upgrade import upgrade
 from tests.harness.celery_fixtures import StartSystem
 from tests.harness.database import MakeDatabase, Query
 from tests.harness.effects import Effects
+from tests.harness.pgbouncer import PgBouncer, binary
 from tests.harness.processes import Processes
 from tests.harness.scenario import STEPS, plan
 from tests.harness.servers import PostgresServer
 from tests.harness_tests.test_scenario_rows import ROWS
-from tests.outages.pgbouncer import PgBouncer, binary
 
 if TYPE_CHECKING:
     from sagas import SagaClient

@@ -45,9 +45,8 @@ def messages(broker_server: BrokerServer) -> Messages:
 
     def read() -> list[dict[str, Any]]:
         with broker_server.client() as broker:
-            return [json.loads(text) for key in sorted(broker.keys("steps*")) for text in broker.lrange(key, 0, -1)][
-                ::-1
-            ]
+            newest_first = [text for key in sorted(broker.keys("steps*")) for text in broker.lrange(key, 0, -1)]
+        return [json.loads(text) for text in reversed(newest_first)]
 
     return read
 
@@ -58,8 +57,8 @@ def ids(message: dict[str, Any]) -> tuple[str, list[str]]:
     return kwargs["saga_id"], [message["headers"]["id"], *(hop["options"]["task_id"] for hop in embed["chain"][::-1])]
 
 
-def body(message: dict[str, Any]) -> Any:
-    return json.loads(zlib.decompress(base64.b64decode(message["body"])))
+def body(message: dict[str, Any], loads: Callable[[bytes], Any] = json.loads) -> Any:
+    return loads(zlib.decompress(base64.b64decode(message["body"])))
 
 
 def shape(message: dict[str, Any]) -> str:
@@ -110,7 +109,7 @@ def test_what_is_no_text_is_not_copied(client: SagaClient, app: Celery, messages
     app.conf.task_serializer = "pickle"
     handles = client.start_many("order", [{}] * 3)
     sent = messages()
-    read = [pickle.loads(zlib.decompress(base64.b64decode(one["body"]))) for one in sent]
+    read = [body(one, pickle.loads) for one in sent]
     assert [kwargs["saga_id"] for _, kwargs, _ in read] == [str(handle.saga_id) for handle in handles]
     tasks = [hop["options"]["task_id"] for _, _, embed in read for hop in embed["chain"]]
     assert len({*tasks, *(one["headers"]["id"] for one in sent)}) == 9
