@@ -55,4 +55,4 @@ class Handover:
             # As it was stored; not for ever, or each step of a long saga would copy those of all before it.
             stored = {done: json.loads(outcome.text)}
             outputs = {**outputs, **stored} if len(outputs) < OUTPUTS_ALONG else None
-        return Granted(then["step"], self._next_id, {**self._claim, **then["claim"], "outputs": outputs})
+        return Granted(then["step"], self._next_id, {**self._claim, **then, "outputs": outputs, "first": False})

@@ -138,7 +138,7 @@ class _Attempt:
             outcome = Outcome("not_ready", error=error, retry_in=5.0)
             return outcome, self._commit(claim, outcome, [], ride)
         ctx = self._context(claim)
-        if claim["first"]:
+        if claim["first"] and claim["phase"] == "forward" and claim["attempt"] == 1:
             # A start in SQL cannot check the schema: a payload that does not fit ends the saga before any step.
             try:
                 saga.check_payload(ctx.payload)

@@ -1,8 +1,18 @@
-"""What the store answers a tick of reconcile with."""
+"""What the store answers with: grants of claims, and what a tick of reconcile is told."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+PLAIN_GRANT: Mapping[str, Any] = {
+    "verdict": "granted",
+    "phase": "forward",
+    "output": None,
+    "compensation_data": None,
+    "transactional": False,
+}
+"""What a claim of a step answers unless it says otherwise (`saga_claim_forward`)."""
 
 
 class Backlog(NamedTuple):

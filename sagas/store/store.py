@@ -18,7 +18,7 @@ from sagas.errors import StorageUnavailable
 from sagas.jsontext import to_json
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
-from sagas.store.answers import Backlog, Looked
+from sagas.store.answers import PLAIN_GRANT, Backlog, Looked
 from sagas.store.requests import Claimant, Onward, StartRequest
 from sagas.store.wire import execute_on, first_line, is_trouble, translate
 from sagas.types import SagaId
@@ -75,8 +75,8 @@ class Store:
 
     def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
         """`{"verdict": "granted", ...}` with what the step needs, or another verdict that says why not."""
-        parameters = (str(saga_id), step, undo, str(attempt_id), *by.parameters())
-        return dict(self._call(CLAIM, parameters))
+        answer = self._call(CLAIM, (str(saga_id), step, undo, str(attempt_id), *by.parameters()))
+        return {**PLAIN_GRANT, **answer} if answer["verdict"] == "granted" else dict(answer)
 
     def commit(
         self,
@@ -95,7 +95,7 @@ class Store:
     ) -> dict[str, Any]:
         """`{"verdict", "next", "route"}`; with `session` as the last statement of a transactional step.
 
-        With `onward` what comes next is claimed, too, if it is one of those: `"then": {"step", "claim"}`.
+        With `onward` what comes next is claimed, too, if it is one of those: `"then"`, as `claim` answers but for its saga.
         """
         sql = COMMIT
         parameters: tuple[Any, ...] = (
@@ -112,9 +112,10 @@ class Store:
         if onward is not None:
             sql = COMMIT_AND_CLAIM
             parameters += (list(onward.steps), str(onward.attempt_id), LEASE_MARGIN)
-        if session is not None:
-            return dict(self._inside(session, sql, parameters))
-        return dict(self._call(sql, parameters))
+        answer = self._call(sql, parameters) if session is None else self._inside(session, sql, parameters)
+        if "then" in answer:
+            answer["then"] = {**PLAIN_GRANT, **answer["then"]}
+        return dict(answer)
 
     def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
         """False if the attempt is no longer the current one."""

@@ -186,7 +186,7 @@ def test_a_step_of_a_long_saga_answers_as_much_as_one_of_a_short_saga(lab: Lab) 
         answer = run.ask(step, attempt=attempt)
         sizes.append(len(str(answer)))
         committed = run.commit(step, attempt, output={"text": "x" * 50})
-        assert len(committed["route"] or []) <= 4
+        assert len(committed.get("route") or []) <= 4
     assert run.state == "COMPLETED"
     assert max(sizes[20:]) <= max(sizes[:17])
     assert lab.store.outputs(run.saga_id).keys() == many.keys()

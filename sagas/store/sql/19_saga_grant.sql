@@ -11,7 +11,8 @@ BEGIN
         SELECT coalesce(jsonb_object_agg(step_name, output_data), '{}') INTO v_outputs FROM saga_steps
         WHERE saga_id = s.saga_id AND output_data IS NOT NULL;
     END IF;
-    RETURN jsonb_build_object(
+    RETURN jsonb_build_object('verdict', 'granted',
         'saga_type', s.saga_type, 'version', s.version, 'correlation_id', s.correlation_id, 'actor', s.actor,
-        'started_at', s.started_at, 'context', s.context, 'shadow', s.shadow, 'outputs', v_outputs);
+        'started_at', s.started_at, 'context', s.context, 'shadow', s.shadow, 'outputs', v_outputs,
+        'first', s.completions = 0);
 END $$;

@@ -8,7 +8,6 @@ CREATE OR REPLACE FUNCTION saga_claim_step(
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_now timestamptz := saga_now();
-    v_was text := s.state;
     v_phase text := CASE WHEN p_undo THEN 'undo' WHEN t.state = 'UNKNOWN' THEN 'verify' ELSE 'forward' END;
     v_verdict text;
     v_saved boolean;
@@ -33,30 +32,26 @@ BEGIN
     IF v_verdict <> 'granted' THEN
         RETURN jsonb_build_object('verdict', v_verdict, 'state', s.state, 'step_state', t.state);
     END IF;
-    t.phase := v_phase;
     IF v_phase = 'forward' THEN
-        t.state := 'IN_PROGRESS';
-        t.attempt := t.attempt + 1;
+        RETURN '{"verdict": "granted", "phase": "forward"}' || saga_claim_forward(s.saga_id, t.step_order,
+            ARRAY[t.step_name], false,
+            p_attempt, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
     ELSIF v_phase = 'undo' THEN
         t.state := 'COMPENSATING';
         t.undo_attempt := t.undo_attempt + 1;
     ELSE
         t.verify_attempt := t.verify_attempt + 1;
     END IF;
+    t.phase := v_phase;
     t.lease_until := v_now + make_interval(secs =>
         CASE v_phase WHEN 'undo' THEN t.undo_timeout_s ELSE t.timeout_s END + p_margin);
-    -- Not RETURNING: a row of so many columns is dear to describe, for each statement anew.
-    UPDATE saga_steps SET state = t.state, phase = t.phase, attempt = t.attempt, undo_attempt = t.undo_attempt,
+    UPDATE saga_steps SET state = t.state, phase = t.phase, undo_attempt = t.undo_attempt,
         verify_attempt = t.verify_attempt, attempt_id = p_attempt, claimed_by = p_node, claim_node = p_incarnation,
         claim_host = p_host, claim_pid = p_pid, claim_started = p_started, lease_until = t.lease_until,
-        last_attempt_id = CASE WHEN v_phase <> 'forward' THEN last_attempt_id END,
-        not_before = NULL, look_at = NULL, published_at = NULL, republished = 0,
-        started_at = coalesce(started_at, v_now)
+        not_before = NULL, look_at = NULL, published_at = NULL, republished = 0, started_at = coalesce(started_at, v_now)
     WHERE step_id = t.step_id;
-    IF s.state = 'PENDING' THEN s.state := 'IN_PROGRESS'; END IF;
     s.live_claims := s.live_claims + 1;
-    s.wake_at := least(CASE WHEN NOT p_undo AND NOT s.pivot_open AND NOT t.pivot THEN s.deadline END, t.lease_until);
-    s.pivot_open := s.pivot_open OR (t.pivot AND v_phase = 'forward');
-    v_saved := saga_save(s, v_was);
+    s.wake_at := least(CASE WHEN NOT p_undo AND NOT s.pivot_open THEN s.deadline END, t.lease_until);
+    v_saved := saga_save(s, s.state);
     RETURN saga_grant_step(s, t);
 END $$;

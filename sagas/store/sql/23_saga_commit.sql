@@ -4,7 +4,7 @@
 -- p_next is the id of the attempt that is claimed; asked again, the same one is granted again (R5). p_margin as in saga_claim.
 -- Answers {"verdict": committed | recorded | late | gone, "next": continue | undo | again | wait | end, "route": [...],
 -- "touched"}: another saga that this has moved, a child or a parent; its message may be due; and, if that was granted,
--- "then": {"step", "claim"}: the part of its claim that is the step's (saga_grant_step), its saga being known.
+-- "then": {"step", ...}, the part of its claim that is the step's, its saga being known.
 CREATE OR REPLACE FUNCTION saga_commit(
     p_saga uuid, p_step text, p_attempt uuid, p_outcome text, p_output jsonb, p_error jsonb, p_events jsonb,
     p_retry_in double precision, p_ride boolean, p_steps text[] DEFAULT NULL, p_next uuid DEFAULT NULL,
@@ -17,11 +17,13 @@ DECLARE
     n saga_steps;
     v_verdict text := 'committed';
     v_undo boolean;
-    v_onward text;
     v_next text;
-    v_was text;
     v_claim jsonb;
 BEGIN
+    IF p_outcome = 'done' THEN
+        v_claim := saga_pass(p_saga, p_step, p_attempt, p_output, p_events, p_ride, p_steps, p_next, p_margin);
+        IF v_claim IS NOT NULL THEN RETURN v_claim; END IF;
+    END IF;
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
     SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step;
     IF NOT FOUND THEN
@@ -29,10 +31,7 @@ BEGIN
     ELSIF t.attempt_id IS DISTINCT FROM p_attempt THEN
         RETURN saga_late(s, t, p_attempt, p_outcome, p_output);
     END IF;
-    v_was := s.state;
     v_undo := t.phase = 'undo';
-    v_onward := CASE WHEN v_undo THEN 'undo' ELSE 'continue' END;
-    v_next := v_onward;
     IF t.lease_until IS NULL THEN
         -- The reply to the same commit was lost; it is said again.
         v_verdict := 'recorded';
@@ -42,35 +41,30 @@ BEGIN
         IF p_outcome = 'done' AND p_events <> '[]' THEN
             PERFORM saga_note(s, e ->> 0, t.step_name, e -> 1) FROM jsonb_array_elements(p_events) e;
         END IF;
-        IF p_outcome <> 'done' OR p_steps IS NULL OR s.cancel_requested IS NOT NULL
-                OR s.state <> (CASE WHEN v_undo THEN 'COMPENSATING' ELSE 'IN_PROGRESS' END) THEN
+        IF p_outcome = 'done' AND v_undo AND p_steps IS NOT NULL THEN
+            s := saga_step_undone(s, t);
+            v_next := 'undo';
+        ELSE
             v_next := saga_settle(s, t, p_outcome, p_output, p_error, p_retry_in);
             p_steps := NULL;
-        ELSIF v_undo THEN
-            s := saga_step_undone(s, t);
-        ELSE
-            s := saga_step_done(s, t, p_output);
         END IF;
     END IF;
-    IF p_steps IS NOT NULL AND v_next = v_onward THEN
+    IF p_steps IS NOT NULL AND v_next = (CASE WHEN v_undo THEN 'undo' ELSE 'continue' END) THEN
         IF v_undo THEN
             n := saga_next_undo(p_saga);
-        ELSIF s.current_step < s.stages THEN
+        ELSE
             SELECT * INTO n FROM saga_steps WHERE saga_id = p_saga AND step_order = s.current_step;
         END IF;
         IF n.step_name = ANY (p_steps) THEN
             v_claim := saga_claim_step(s, n, true, v_undo, p_next, t.claimed_by, t.claim_host, t.claim_pid, t.claim_started,
                 p_margin, t.claim_node);
             IF v_claim ->> 'verdict' = 'granted' THEN
-                RETURN jsonb_build_object('verdict', v_verdict, 'next', v_next, 'then',
-                    jsonb_build_object('step', n.step_name, 'claim', v_claim));
+                RETURN jsonb_build_object('verdict', v_verdict, 'next', v_next, 'then', v_claim);
             END IF;
         END IF;
-        IF v_verdict = 'committed' AND v_undo THEN
-            PERFORM saga_save(s, v_was);
+        IF v_verdict = 'committed' THEN
+            PERFORM saga_save(s, s.state);
             v_next := saga_undo_next(p_saga, true);
-        ELSIF v_verdict = 'committed' THEN
-            v_next := saga_go_on(s, t, v_was);
         END IF;
     END IF;
     RETURN jsonb_build_object('verdict', v_verdict, 'next', v_next, 'route', CASE
