@@ -28,8 +28,10 @@ T = TypeVar("T")
 START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+DONE = "SELECT saga_done(%s, %s, %s, %s, %s, %s)"
+DONE_AND_CLAIM = "SELECT saga_done(%s, %s, %s, %s, %s, %s, %s, %s)"
+DONE_AND_MORE = "SELECT saga_done(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-COMMIT_AND_CLAIM = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
 
 
@@ -98,20 +100,19 @@ class Store:
         With `onward` what comes next is claimed, too, if it is one of those: `"then"`, as `claim` answers but for its saga.
         """
         sql = COMMIT
-        parameters: tuple[Any, ...] = (
-            str(saga_id),
-            step,
-            str(attempt_id),
-            outcome,
-            to_json(output),
-            to_json(error) if error else None,
-            to_json(events or []),
-            retry_in,
-            ride,
-        )
-        if onward is not None:
-            sql = COMMIT_AND_CLAIM
-            parameters += (list(onward.steps), str(onward.attempt_id), LEASE_MARGIN)
+        ids = (str(saga_id), step, str(attempt_id))
+        parameters: tuple[Any, ...]
+        if outcome == "done":
+            # No more parameters than are needed: each is text that the client makes and the server parses.
+            sql, parameters = DONE, (*ids, to_json(output), ride, LEASE_MARGIN)
+            if onward is not None or events:
+                sql = DONE_AND_CLAIM
+                parameters += (list(onward.steps), str(onward.attempt_id)) if onward else (None, None)
+            if events:
+                sql, parameters = DONE_AND_MORE, (*parameters, to_json(events))
+        else:
+            problem = to_json(error) if error else None
+            parameters = (*ids, outcome, to_json(output), problem, to_json(events or []), retry_in, ride)
         answer = self._call(sql, parameters) if session is None else self._inside(session, sql, parameters)
         if "then" in answer:
             answer["then"] = {**PLAIN_GRANT, **answer["then"]}

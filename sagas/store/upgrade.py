@@ -25,6 +25,7 @@ ENTRY_POINTS = (
     "saga_claim(uuid, text, boolean, uuid, text, text, integer, double precision, double precision, uuid)",
     "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean, text[], uuid,"
     " double precision)",
+    "saga_done(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
     "saga_prepare_undo(uuid, text, uuid, jsonb)",
     "saga_take_over(uuid, text, uuid, text, boolean)",
     "saga_cancel(uuid, text, text)",

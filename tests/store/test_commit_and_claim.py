@@ -124,7 +124,7 @@ def test_the_outcome_waits_for_the_disk_and_so_does_a_claim_that_must(lab: Lab) 
         connection = lab.connect(autocommit=False)
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT saga_commit(%s, 'a', %s, 'done', 'null', NULL, '[]', NULL, false, %s, %s, 10) AS answer",
+                "SELECT saga_done(%s, 'a', %s, 'null', false, 10, %s, %s) AS answer",
                 (str(run.saga_id), str(attempt), ["b"], str(uuid.uuid4())),
             )
             assert cursor.fetchone()["answer"]["then"]["step"] == "b"

@@ -75,7 +75,7 @@ def test_an_idempotent_step_costs_two_round_trips(lab: Lab, trips: list[str]) ->
     trips.clear()
     run.run(saga_id, "b", undo=False, by=NODE)
 
-    assert trips == ["SELECT saga_claim", "SELECT saga_commit"]
+    assert trips == ["SELECT saga_claim", "SELECT saga_done"]
 
 
 def test_with_continuation_a_step_costs_one_round_trip(lab: Lab, trips: list[str]) -> None:
@@ -85,7 +85,7 @@ def test_with_continuation_a_step_costs_one_round_trip(lab: Lab, trips: list[str
     names = iter([("b",), ("c",), ()])
     trips.clear()
     report = run.run(saga_id, "a", undo=False, by=NODE, may_go_on=lambda saga_type, version: next(names))
-    assert trips == ["SELECT saga_claim", "SELECT saga_commit"]
+    assert trips == ["SELECT saga_claim", "SELECT saga_done"]
     for step in ("b", "c"):
         trips.clear()
         assert report.then and report.then.step == step
@@ -136,7 +136,7 @@ def test_a_failure_and_an_undo_cost_two_each(lab: Lab, trips: list[str]) -> None
     assert (report.next, trips) == ("undo", ["SELECT saga_claim", "SELECT saga_commit"])
     trips.clear()
     report = run.run(saga_id, "a", undo=True, by=NODE)
-    assert (report.next, trips) == ("end", ["SELECT saga_claim", "SELECT saga_commit"])
+    assert (report.next, trips) == ("end", ["SELECT saga_claim", "SELECT saga_done"])
 
 
 def test_a_start_is_one_round_trip(lab: Lab, trips: list[str]) -> None:
@@ -163,7 +163,7 @@ def synchronous(lab: Lab, sql: str, *values: Any) -> bool:
 
 
 CLAIM = "SELECT saga_claim(%s, 'a', false, %s, 'n', NULL, NULL, NULL, 10)"
-COMMIT = "SELECT saga_commit(%s, 'a', %s, 'done', 'null', NULL, '[]', NULL, false)"
+COMMIT = "SELECT saga_done(%s, 'a', %s, 'null', false, 10)"
 
 
 @pytest.mark.parametrize(("kind", "expected"), [({}, [False, True]), (ONCE, [True, True])], ids=["plain", "once"])
@@ -203,7 +203,7 @@ def test_steps_and_sagas_are_updated_in_place(lab: Lab) -> None:
             for step, after in pairwise("abcdef"):
                 then = uuid.uuid4()
                 cursor.execute(
-                    "SELECT saga_commit(%s, %s, %s, 'done', 'null', NULL, '[]', NULL, true, %s, %s, 10) AS answer",
+                    "SELECT saga_done(%s, %s, %s, 'null', true, 10, %s, %s) AS answer",
                     (str(run.saga_id), step, str(attempt), [after], str(then)),
                 )
                 assert cursor.fetchone()["answer"]["then"]["step"] == after

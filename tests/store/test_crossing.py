@@ -9,7 +9,8 @@ from typing import Any
 from tests.store.lab import Lab, wait_until_blocked
 
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, 'n', NULL, NULL, NULL, 10) AS answer"
-COMMIT = "SELECT saga_commit(%s, %s, %s, %s, 'null', %s, '[]', NULL, false) AS answer"
+FAILED = "SELECT saga_commit(%s, %s, %s, 'failed', 'null', %s, '[]', NULL, false) AS answer"
+DONE = "SELECT saga_done(%s, %s, %s, 'null', false, 10) AS answer"
 CANCEL = "SELECT saga_cancel(%s, 'now', NULL) AS answer"
 PLANNED = '{"type": "Planned", "message": "x"}'
 
@@ -100,7 +101,7 @@ def test_a_commit_that_waited_for_the_takeover_is_late(lab: Lab) -> None:
     take_over = "SELECT saga_take_over(%s, 'a', %s, 'test') AS answer"
 
     with held(lab, take_over, str(run.saga_id), str(attempt)) as commit:
-        late = Second(lab, COMMIT, (str(run.saga_id), "a", str(attempt), "done", None))
+        late = Second(lab, DONE, (str(run.saga_id), "a", str(attempt)))
         commit()
         assert late.answer()["verdict"] == "late"
 
@@ -113,7 +114,7 @@ def test_a_takeover_that_waited_for_the_commit_finds_nothing(lab: Lab) -> None:
     run = lab.run(a={}, b={})
     attempt = run.claim("a")
 
-    with held(lab, COMMIT, str(run.saga_id), "a", str(attempt), "done", None) as commit:
+    with held(lab, DONE, str(run.saga_id), "a", str(attempt)) as commit:
         second = lab.connect()
         answers: list[str] = []
 
@@ -162,7 +163,7 @@ def test_a_failure_and_a_cancel_at_once_turn_round_once(lab: Lab) -> None:
     run.do("a")
     attempt = run.claim("b")
 
-    with held(lab, COMMIT, str(run.saga_id), "b", str(attempt), "failed", PLANNED) as commit:
+    with held(lab, FAILED, str(run.saga_id), "b", str(attempt), PLANNED) as commit:
         cancel = Second(lab, CANCEL, (str(run.saga_id),))
         commit()
         assert cancel.answer()["verdict"] == "compensating"

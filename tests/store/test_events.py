@@ -90,7 +90,7 @@ def test_an_event_of_a_transaction_that_commits_later_has_a_later_number(lab: La
         run.cancel()  # commits its events meanwhile
         before = run.events()[-1]["event_id"]
         cursor.execute(
-            "SELECT saga_commit(%s, 'a', %s, 'done', 'null', NULL, '[[\"Mine\", {}]]', NULL, false)",
+            "SELECT saga_done(%s, 'a', %s, 'null', false, 10, NULL, NULL, '[[\"Mine\", {}]]')",
             (str(run.saga_id), str(attempt)),
         )
     slow.commit()

@@ -169,7 +169,7 @@ def test_every_function_that_is_called_has_its_time_outs(make_database: MakeData
     query = Query(make_database("engine"))
     called = set(re.findall(r"SELECT (\w+)\(", Path(str(files("sagas.store").joinpath("store.py"))).read_text()))
     called = {name for name in called if name.startswith(("saga_", "start_"))}
-    assert {"saga_claim", "saga_commit", "saga_reconcile"} <= called
+    assert {"saga_claim", "saga_done", "saga_commit", "saga_reconcile"} <= called
 
     settings: dict[str, Any] = {
         row["proname"]: row["proconfig"] or []

@@ -20,10 +20,6 @@ DECLARE
     v_next text;
     v_claim jsonb;
 BEGIN
-    IF p_outcome = 'done' THEN
-        v_claim := saga_pass(p_saga, p_step, p_attempt, p_output, p_events, p_ride, p_steps, p_next, p_margin);
-        IF v_claim IS NOT NULL THEN RETURN v_claim; END IF;
-    END IF;
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
     SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step;
     IF NOT FOUND THEN

@@ -1,11 +1,11 @@
--- The plain way of a commit, which saga_commit tries first: the live attempt of the current step of a saga that goes on is
--- done. There is nothing to decide: the step is completed, and its successor claimed (p_steps: if it is one of those),
--- or left to a message, or the saga is at its end. It writes what the rules write (saga_step_done, saga_go_on), with a
--- third of the work; a test has both do the same sagas and compares their rows. Parameters and answer as saga_commit's;
--- null, with nothing written, where anything else is to be seen to.
-CREATE OR REPLACE FUNCTION saga_pass(
-    p_saga uuid, p_step text, p_attempt uuid, p_output jsonb, p_events jsonb, p_ride boolean, p_steps text[], p_next uuid,
-    p_margin double precision
+-- The outcome of nearly every attempt: it is done. Where there is nothing to decide (a live attempt of the current step of a
+-- saga that goes on) the step is completed here, and its successor claimed (p_steps: if it is one of those), or left to a
+-- message, or the saga is at its end: what the rules write (saga_step_done, saga_go_on), with a third of their work. A
+-- test has both do the same sagas, and compares the rows. Everything else is saga_commit's, whose parameters and answer
+-- these are.
+CREATE OR REPLACE FUNCTION saga_done(
+    p_saga uuid, p_step text, p_attempt uuid, p_output jsonb, p_ride boolean, p_margin double precision,
+    p_steps text[] DEFAULT NULL, p_next uuid DEFAULT NULL, p_events jsonb DEFAULT '[]'
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -31,14 +31,16 @@ BEGIN
     FROM saga_instances
     WHERE saga_id = p_saga AND state = 'IN_PROGRESS' AND paused_at IS NULL AND quiet_at IS NULL AND cancel_requested IS NULL
     FOR UPDATE;
-    IF NOT FOUND THEN RETURN NULL; END IF;
     UPDATE saga_steps SET state = 'COMPLETED', output_data = p_output, error = NULL, completed_at = v_now,
         lease_until = NULL, waiting_since = NULL, undo_rank = CASE WHEN has_compensation THEN v_done + 1 END
     WHERE saga_id = p_saga AND step_order = v_at AND step_name = p_step AND attempt_id = p_attempt
         AND lease_until IS NOT NULL AND phase = 'forward'
     RETURNING attempt, claimed_by, claim_node, claim_host, claim_pid, claim_started
     INTO v_attempt, v_node, v_incarnation, v_host, v_pid, v_started;
-    IF NOT FOUND THEN RETURN NULL; END IF;
+    IF NOT FOUND THEN
+        RETURN saga_commit(p_saga, p_step, p_attempt, 'done', p_output, NULL, p_events, NULL, p_ride, p_steps, p_next,
+            p_margin);
+    END IF;
     IF p_events <> '[]' THEN
         PERFORM saga_append(v_stream, e ->> 0, jsonb_strip_nulls(e -> 1), p_saga, v_correlation, p_step, v_actor)
         FROM jsonb_array_elements(p_events) e;
