@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sagas.runtime.outcomes import Outcome
 from sagas.store.requests import Onward
@@ -19,8 +18,7 @@ MayGoOn = Callable[[str, int], tuple[str, ...]]
 """Asked at the commit, with saga type and version: the steps that this process may go on to without a message."""
 
 
-@dataclass(frozen=True)
-class Granted:
+class Granted(NamedTuple):
     """A claim that a commit has made with it: what is to be run next, by this process."""
 
     step: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from billiard.process import current_process
@@ -30,32 +29,51 @@ def message_limit(seconds: float) -> float:
     return CLAIM_PATIENCE + seconds + KILL_AFTER + COMMIT_PATIENCE
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+class time_limit:  # noqa: N801 - used as a function, like contextlib's own
     """Raise StepTimeLimit in the body after `seconds`; a pool child that this cannot interrupt ends a second later.
 
     Outside the main thread there is no such timer: no limit.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
-    def strike(_signal: int, _frame: Any) -> None:
-        raise StepTimeLimit(f"stopped by its time limit of {seconds:g} s")
+    __slots__ = ("_before", "_here", "_in_pool", "_seconds")
 
-    before = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    # Not Celery's limit, which counts the whole message: this watch is over when the author's code is.
-    in_pool = getattr(current_process(), "index", None) is not None
-    if in_pool:
-        watch(seconds + KILL_AFTER)
-    try:
-        yield
-    finally:
-        if in_pool:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._here = threading.current_thread() is threading.main_thread()
+        if not self._here:
+            return
+        self._in_pool = getattr(current_process(), "index", None) is not None
+        self._before = signal.getsignal(signal.SIGALRM)
+        if self._before is not _strike:
+            signal.signal(signal.SIGALRM, _strike)
+        _running.append(self._seconds)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        if self._in_pool:
+            # Not Celery's limit, which counts the whole message: this watch is over when the author's code is.
+            watch(self._seconds + KILL_AFTER)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._here:
+            return
+        _running.pop()  # first: an alarm that comes now is too late, and must not leave the watch behind
+        if self._in_pool:
             unwatch()
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        # The alarm of a pool's child is ours for good: to set the handler twice for each step would cost more than the
+        # rest of this.
+        if self._before is not _strike and not self._in_pool:
+            signal.signal(signal.SIGALRM, self._before)
+
+
+_running: list[float] = []
+"""The limit of what runs in the main thread just now."""
+
+
+def _strike(_signal: int, _frame: Any) -> None:
+    if _running:  # else it came in the moment in which the body had ended
+        raise StepTimeLimit(f"stopped by its time limit of {_running[-1]:g} s")
 
 
 def patiently(work: Callable[[], T], seconds: float) -> T:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
@@ -16,8 +15,7 @@ from sagas.runtime.limits import time_limit
 from sagas.step import Step
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended, as a value. `retry_in` None: it is not to be tried again. `text` is the output as JSON."""
 
     kind: Literal["done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output", "refused", "child"]

@@ -6,7 +6,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from sagas.errors import HodeiError
 from sagas.settings import LEASE_MARGIN
@@ -16,12 +16,20 @@ from sagas.types import SagaId
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def renewed(store: Store, saga_id: SagaId, step: str, attempt_id: uuid.UUID, limit: float) -> Iterator[None]:
+def renewed(
+    store: Store, saga_id: SagaId, step: str, attempt_id: uuid.UUID, limit: float
+) -> AbstractContextManager[None]:
     """Keep the claim alive in the body; `limit` is the step's time limit in seconds. In a main thread: nothing."""
     if threading.current_thread() is threading.main_thread():
-        yield
-        return
+        return _NOT_NEEDED
+    return _renewed(store, saga_id, step, attempt_id, limit)
+
+
+_NOT_NEEDED: AbstractContextManager[None] = nullcontext()
+
+
+@contextmanager
+def _renewed(store: Store, saga_id: SagaId, step: str, attempt_id: uuid.UUID, limit: float) -> Iterator[None]:
     done = threading.Event()
 
     def renew() -> None:

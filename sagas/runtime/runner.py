@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sagas.context import Outputs, SagaContext
 from sagas.errors import InvalidPayload, StepTimeLimit, UnknownSaga
@@ -28,15 +28,14 @@ from sagas.types import SagaId
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What one run did. `next` is continue, undo, again, wait or end; `route` is what is to be published for it."""
 
     verdict: str
     saga_type: str = ""
     phase: str = ""
     next: str = "wait"
-    route: list[dict[str, Any]] = field(default_factory=list)
+    route: Sequence[dict[str, Any]] = ()
     outcome: Outcome | None = None
     touched: str | None = None
     """Another saga that this has moved, its child or its parent; its message may be due."""
@@ -104,7 +103,7 @@ class Runner:
             saga_type=claim["saga_type"],
             phase=claim["phase"],
             next=answer["next"],
-            route=answer.get("route") or [],
+            route=answer.get("route") or (),
             outcome=outcome,
             touched=answer.get("touched"),
             then=attempt.next.granted(answer, step_name, outcome) if attempt.next else None,
@@ -116,7 +115,7 @@ class Runner:
         return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), CLAIM_PATIENCE)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Attempt:
     """One granted claim."""
 

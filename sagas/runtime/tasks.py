@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from dataclasses import asdict
 from typing import Any
@@ -77,27 +78,32 @@ def _register_step_task(
         max_retries=None,
     )
     def step(self: Any, saga_id: str) -> None:
-        node = self.request.hostname or f"celery@{socket.gethostname()}"
-        ride = bool(self.request.chain)
+        request = self.request  # asked once: Celery looks it up at each mention
+        node = request.hostname or f"celery@{socket.gethostname()}"
+        ride = bool(request.chain)
+        known = _known_id(saga_id)
         try:
-            by = claimant(node, engine.incarnation)
             report = engine.runner.run(
-                SagaId(saga_id),
+                known,
                 step_name,
                 undo=undo,
-                by=by,
+                by=claimant(node, engine.incarnation),
                 ride=ride,
                 granted=engine.continuation.granted(step_name),
                 may_go_on=engine.continuation.gate(step_name, undo),
             )
         except StorageUnavailable:
-            self.request.chain = None
+            request.chain = None
             raise
         if report.then:
-            self.request.chain = None
+            request.chain = None
             engine.continuation.go_on(report.saga_type, report.then, undo)
             return
-        follow_up(engine, SagaId(saga_id), report, ride, self.request)
+        follow_up(engine, known, report, ride, request)
+
+
+_known_id = functools.lru_cache(maxsize=16)(SagaId)
+"""Read once for all steps of a message."""
 
 
 def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, request: Any) -> None:

@@ -69,10 +69,13 @@ def _timer(_pid: int) -> Any:
     signal.signal(SIGNAL, signal.SIG_DFL)
     faulthandler.register(SIGNAL, file=_last_words(), all_threads=True, chain=True)
 
-    def set_timer(seconds: float) -> None:
+    @functools.lru_cache(maxsize=64)
+    def spec_of(seconds: float) -> Any:
         whole = int(seconds)
-        spec = _Spec(0, 0, whole, int((seconds - whole) * 1e9))
-        if settime(handle, 0, ctypes.byref(spec), None) != 0:
+        return ctypes.byref(_Spec(0, 0, whole, int((seconds - whole) * 1e9)))
+
+    def set_timer(seconds: float) -> None:
+        if settime(handle, 0, spec_of(seconds), None) != 0:
             raise OSError(ctypes.get_errno(), "timer_settime")
 
     return set_timer

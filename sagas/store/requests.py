@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sagas.jsontext import to_json
 from sagas.settings import LEASE_MARGIN
@@ -32,8 +32,7 @@ class Claimant:
         return (self.node, self.host, self.pid, self.started, LEASE_MARGIN, node)
 
 
-@dataclass(frozen=True)
-class Onward:
+class Onward(NamedTuple):
     """What a commit may claim in the same statement and the same way, for the same process: the next of these steps
     (of their undos), as this attempt.
     """

@@ -41,7 +41,8 @@ def play(lab: Lab, kinds: tuple[str, ...], onward: bool, ride: bool, timeout: fl
     """A saga of such steps, each claimed (by the commit before it, if that may) and done; what was written at each time."""
     names = [f"s{number}" for number in range(len(kinds))]
     saga_type = "_".join((*kinds, str(timeout and int(timeout)))).replace(" ", "_")
-    lab.define(saga_type, timeout, **{name: KINDS[kind] for name, kind in zip(names, kinds, strict=True)})
+    steps: dict[str, Any] = {name: KINDS[kind] for name, kind in zip(names, kinds, strict=True)}
+    lab.define(saga_type, timeout, **steps)
     saga = lab.start(saga_type)
     seen: list[dict[str, Any]] = []
     attempt: uuid.UUID | None = None
