@@ -1,4 +1,4 @@
-"""Many first messages of one kind: Celery makes the first one, the others are its copies with ids of their own.
+"""First messages of one kind: Celery makes the first one, the others are its copies with ids of their own.
 
 Celery takes some 250 µs of processor for a message with its chain, most of it to build what is the same in each of them
 (decision 0012).
@@ -6,6 +6,7 @@ Celery takes some 250 µs of processor for a message with its chain, most of it 
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,26 +22,38 @@ LISTENED = (signals.before_task_publish, signals.after_task_publish, signals.tas
 
 
 class Stencils:
-    """Of one batch of messages; `producer` is what it goes out by."""
+    """Of one app, in one process."""
 
-    def __init__(self, app: Celery, producer: Any) -> None:
+    def __init__(self, app: Celery) -> None:
         self._app = app
-        self._producer = producer
         self._cut: dict[Any, _Stencil | None] = {}
 
-    def publish(self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]]) -> None:
-        """As `publish_route` does, forward. No copies where somebody hears of each: Celery's signals, events."""
+    def publish(
+        self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]], producer: Any = None
+    ) -> None:
+        """As `publish_route` does, forward. No copies where somebody hears of each: Celery's signals, events.
+
+        `producer`: of a batch, whose first message of each kind declares its queue for all.
+        """
         if self._app.conf.task_send_sent_event or any(signal.receivers for signal in LISTENED):
-            publish_route(self._app, saga_id, saga_type, route, undo=False, producer=self._producer)
+            publish_route(self._app, saga_id, saga_type, route, undo=False, producer=producer)
             return
-        kind = (saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
+        if route:
+            published(saga_id, partial(self._copy, saga_id, saga_type, route, producer))
+
+    def _copy(
+        self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]], producer: Any
+    ) -> None:
+        # A fork is another process: its messages say so.
+        kind = (os.getpid(), saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
         stencil = self._cut.get(kind)
-        if stencil is None:
-            recorder = _Recorder(self._producer)
+        with self._app.producer_or_acquire(producer) as sender:
+            if stencil is not None:
+                stencil.publish(sender, str(saga_id), declare=producer is None)
+                return
+            recorder = _Recorder(sender)
             if publish_route(self._app, saga_id, saga_type, route, undo=False, producer=recorder) and recorder.sent:
                 self._cut[kind] = _cut(str(saga_id), *recorder.sent)
-            return
-        published(saga_id, partial(stencil.publish, self._producer, str(saga_id)))
 
 
 class _Recorder:
@@ -64,8 +77,7 @@ def _cut(saga_id: str, body: Any, options: dict[str, Any]) -> _Stencil | None:
     if not isinstance(text, str):
         return None
     chain = body[2]["chain"] or ()
-    # The first one has declared its queue on this connection.
-    options |= {"content_type": content_type, "content_encoding": encoding, "declare": []}
+    options |= {"content_type": content_type, "content_encoding": encoding}
     return _Stencil(saga_id, [hop["options"]["task_id"] for hop in chain], text, options.pop("headers"), options)
 
 
@@ -87,11 +99,12 @@ class _Stencil:
             if isinstance(value, str) and (saga_id in value or self._task_id in value)
         ]
 
-    def publish(self, producer: Any, saga_id: str) -> None:
+    def publish(self, producer: Any, saga_id: str, *, declare: bool) -> None:
         text, task_id = self._text.replace(self._saga_id, saga_id), str(uuid.uuid4())
         for old in self._after:
             text = text.replace(old, str(uuid.uuid4()))
         headers = dict(self._headers)
         for name in self._moving:
             headers[name] = headers[name].replace(self._saga_id, saga_id).replace(self._task_id, task_id)
-        producer.publish(text, **{**self._options, "headers": headers, "correlation_id": task_id})
+        options = {**self._options, "headers": headers, "correlation_id": task_id}
+        producer.publish(text, **(options if declare else {**options, "declare": []}))
