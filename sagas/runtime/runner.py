@@ -213,10 +213,15 @@ class _Attempt:
     ) -> dict[str, Any]:
         """Record the outcome, however long PostgreSQL is away: its leases are judged only when it is back (R11)."""
 
-        return patiently(lambda: self._record(outcome, events, ride), COMMIT_PATIENCE)
+        return patiently(lambda: self._record(claim, outcome, events, ride), COMMIT_PATIENCE)
 
     def _record(
-        self, outcome: Outcome, events: list[tuple[str, dict[str, Any]]], ride: bool, session: Any = None
+        self,
+        claim: dict[str, Any],
+        outcome: Outcome,
+        events: list[tuple[str, dict[str, Any]]],
+        ride: bool,
+        session: Any = None,
     ) -> dict[str, Any]:
         done = outcome.kind in ("done", "child")
         return self.store.commit(
@@ -230,6 +235,7 @@ class _Attempt:
             retry_in=outcome.retry_in,
             ride=ride,
             onward=self.next.onward() if self.next and outcome.kind == "done" else None,
+            undo=claim["phase"] == "undo",
             session=session,
         )
 
@@ -244,7 +250,7 @@ class _Attempt:
                 return self._checked(execute(step, ctx, claim), acted=False)
 
         def record(session: Any, outcome: Outcome) -> dict[str, Any]:
-            return self._record(outcome, ctx.events, ride, session)
+            return self._record(claim, outcome, ctx.events, ride, session)
 
         def refused(error: Exception) -> Outcome:
             again = None if step.retry.gives_up_on(error) else step.retry.delay(ctx.attempt)

@@ -28,9 +28,8 @@ T = TypeVar("T")
 START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-DONE = "SELECT saga_done(%s, %s, %s, %s, %s, %s)"
-DONE_AND_CLAIM = "SELECT saga_done(%s, %s, %s, %s, %s, %s, %s, %s)"
-DONE_AND_MORE = "SELECT saga_done(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+DONE = "SELECT saga_done("
+UNDONE = "SELECT saga_undone("
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
 
@@ -93,9 +92,10 @@ class Store:
         retry_in: float | None = None,
         ride: bool = False,
         onward: Onward | None = None,
+        undo: bool = False,
         session: Any = None,
     ) -> dict[str, Any]:
-        """`{"verdict", "next", "route"}`; with `session` as the last statement of a transactional step.
+        """`{"verdict", "next", "route"}`, of a step or of its `undo`; with `session` in its own transaction, at the end.
 
         With `onward` what comes next is claimed, too, if it is one of those: `"then"`, as `claim` answers but for its saga.
         """
@@ -103,13 +103,13 @@ class Store:
         ids = (str(saga_id), step, str(attempt_id))
         parameters: tuple[Any, ...]
         if outcome == "done":
-            # No more parameters than are needed: each is text that the client makes and the server parses.
-            sql, parameters = DONE, (*ids, to_json(output), ride, LEASE_MARGIN)
+            parameters = (*ids, to_json(output), ride, LEASE_MARGIN)
+            # No more than are needed: each is text that the client makes and the server parses.
             if onward is not None or events:
-                sql = DONE_AND_CLAIM
                 parameters += (list(onward.steps), str(onward.attempt_id)) if onward else (None, None)
             if events:
-                sql, parameters = DONE_AND_MORE, (*parameters, to_json(events))
+                parameters += (to_json(events),)
+            sql = (UNDONE if undo else DONE) + ", ".join(["%s"] * len(parameters)) + ")"
         else:
             problem = to_json(error) if error else None
             parameters = (*ids, outcome, to_json(output), problem, to_json(events or []), retry_in, ride)

@@ -26,6 +26,7 @@ ENTRY_POINTS = (
     "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean, text[], uuid,"
     " double precision)",
     "saga_done(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
+    "saga_undone(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
     "saga_prepare_undo(uuid, text, uuid, jsonb)",
     "saga_take_over(uuid, text, uuid, text, boolean)",
     "saga_cancel(uuid, text, text)",

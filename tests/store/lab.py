@@ -81,7 +81,7 @@ class Run:
         """Claim and commit each of them; the last answer."""
         answer: dict[str, Any] = {}
         for step in steps:
-            answer = self.commit(step, self.claim(step, undo), outcome, **more)
+            answer = self.commit(step, self.claim(step, undo), outcome, undo=undo, **more)
             assert answer["verdict"] == "committed", answer
         return answer
 

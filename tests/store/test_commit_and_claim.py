@@ -110,9 +110,9 @@ def test_undos_go_on_in_reverse(lab: Lab) -> None:
     run.do("a", "b", "c")
     run.do("d", outcome="failed")
     then = uuid.uuid4()
-    answer = go_on(run, "b", run.claim("b", undo=True), then=then)
+    answer = go_on(run, "b", run.claim("b", undo=True), then=then, undo=True)
     assert (answer["then"]["step"], answer["then"]["phase"]) == ("a", "undo")
-    answer = go_on(run, "a", then)
+    answer = go_on(run, "a", then, undo=True)
     assert (answer["next"], "then" in answer, run.state) == ("end", False, "COMPENSATED")
 
 

@@ -136,7 +136,7 @@ def test_a_failure_and_an_undo_cost_two_each(lab: Lab, trips: list[str]) -> None
     assert (report.next, trips) == ("undo", ["SELECT saga_claim", "SELECT saga_commit"])
     trips.clear()
     report = run.run(saga_id, "a", undo=True, by=NODE)
-    assert (report.next, trips) == ("end", ["SELECT saga_claim", "SELECT saga_done"])
+    assert (report.next, trips) == ("end", ["SELECT saga_claim", "SELECT saga_undone"])
 
 
 def test_a_start_is_one_round_trip(lab: Lab, trips: list[str]) -> None:

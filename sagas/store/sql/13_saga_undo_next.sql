@@ -37,6 +37,9 @@ BEGIN
     UPDATE saga_steps SET look_at = greatest(v_now + interval '2 s', s.quiet_at),
         published_at = CASE WHEN p_published THEN v_now END
     WHERE step_id = u.step_id;
-    PERFORM saga_rewake(p_saga);
+    -- What saga_rewake would find: it waits for this undo alone.
+    UPDATE saga_instances SET wake_at = CASE WHEN s.paused_at IS NULL THEN
+            greatest(v_now + interval '2 s', s.quiet_at, u.not_before) ELSE 'infinity' END
+    WHERE saga_id = p_saga AND state = 'COMPENSATING';
     RETURN 'undo';
 END $$;

@@ -28,8 +28,10 @@ BEGIN
         cancel_requested = NULL
     WHERE saga_id = p_saga AND state = 'IN_PROGRESS' RETURNING * INTO s;
     PERFORM saga_note(s, 'SagaCompensating', NULL, jsonb_build_object('end_as', s.end_as, 'error', p_error));
-    -- A child that a step waits for goes back first, and its end is waited for (R10).
-    PERFORM saga_cancel(child_saga_id, 'saga ' || p_saga || ' goes back', 'saga:' || p_saga) FROM saga_steps
-    WHERE saga_id = p_saga AND state = 'WAITING';
+    -- A child that a step waits for counts as a live claim; it goes back first, and its end is waited for (R10).
+    IF s.live_claims > 0 THEN
+        PERFORM saga_cancel(child_saga_id, 'saga ' || p_saga || ' goes back', 'saga:' || p_saga) FROM saga_steps
+        WHERE saga_id = p_saga AND state = 'WAITING';
+    END IF;
     RETURN saga_undo_next(p_saga, false);
 END $$;

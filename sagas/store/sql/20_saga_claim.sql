@@ -12,19 +12,24 @@ DECLARE
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
     IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_saga'); END IF;
-    -- The plain way: a step's turn has come, and nobody holds the saga up.
-    IF NOT p_undo AND s.live_claims = 0 AND s.state IN ('PENDING', 'IN_PROGRESS') AND s.paused_at IS NULL
-            AND s.quiet_at IS NULL THEN
-        v_claim := saga_claim_forward(p_saga, s.current_step, ARRAY[p_step], false, p_attempt, p_node, p_host, p_pid, p_started,
-            p_margin, p_incarnation);
-        IF v_claim IS NOT NULL THEN RETURN v_claim || saga_grant(s); END IF;
+    -- The plain way: nobody holds the saga up.
+    IF s.live_claims = 0 AND s.paused_at IS NULL AND s.quiet_at IS NULL THEN
+        IF NOT p_undo AND s.state IN ('PENDING', 'IN_PROGRESS') THEN
+            v_claim := saga_claim_forward(p_saga, s.current_step, ARRAY[p_step], false, p_attempt, p_node, p_host, p_pid,
+                p_started, p_margin, p_incarnation);
+        ELSIF p_undo AND s.state = 'COMPENSATING' THEN
+            v_claim := saga_claim_undo(p_saga, ARRAY[p_step], p_attempt, p_node, p_host, p_pid, p_started, p_margin,
+                p_incarnation);
+        END IF;
     END IF;
-    SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step;
-    IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_step'); END IF;
-    v_claim := saga_claim_step(s, t,
-        CASE WHEN p_undo THEN t.step_name = (saga_next_undo(p_saga)).step_name ELSE t.stage = s.current_step END,
-        p_undo, p_attempt, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
-    IF v_claim ->> 'verdict' <> 'granted' THEN RETURN v_claim; END IF;
+    IF v_claim IS NULL THEN
+        SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step;
+        IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_step'); END IF;
+        v_claim := saga_claim_step(s, t,
+            CASE WHEN p_undo THEN t.step_name = (saga_next_undo(p_saga)).step_name ELSE t.stage = s.current_step END,
+            p_undo, p_attempt, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
+        IF v_claim ->> 'verdict' <> 'granted' THEN RETURN v_claim; END IF;
+    END IF;
     -- A lost undo is run again (R18).
     IF p_undo THEN PERFORM set_config('synchronous_commit', 'off', true); END IF;
     RETURN v_claim || saga_grant(s);

@@ -37,21 +37,18 @@ BEGIN
             ARRAY[t.step_name], false,
             p_attempt, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
     ELSIF v_phase = 'undo' THEN
-        t.state := 'COMPENSATING';
-        t.undo_attempt := t.undo_attempt + 1;
-    ELSE
-        t.verify_attempt := t.verify_attempt + 1;
+        RETURN '{"verdict": "granted"}' || saga_claim_undo(s.saga_id, ARRAY[t.step_name], p_attempt, p_node, p_host, p_pid,
+            p_started, p_margin, p_incarnation);
     END IF;
     t.phase := v_phase;
-    t.lease_until := v_now + make_interval(secs =>
-        CASE v_phase WHEN 'undo' THEN t.undo_timeout_s ELSE t.timeout_s END + p_margin);
-    UPDATE saga_steps SET state = t.state, phase = t.phase, undo_attempt = t.undo_attempt,
-        verify_attempt = t.verify_attempt, attempt_id = p_attempt, claimed_by = p_node, claim_node = p_incarnation,
-        claim_host = p_host, claim_pid = p_pid, claim_started = p_started, lease_until = t.lease_until,
-        not_before = NULL, look_at = NULL, published_at = NULL, republished = 0, started_at = coalesce(started_at, v_now)
+    t.verify_attempt := t.verify_attempt + 1;
+    t.lease_until := v_now + make_interval(secs => t.timeout_s + p_margin);
+    UPDATE saga_steps SET phase = t.phase, verify_attempt = t.verify_attempt, attempt_id = p_attempt, claimed_by = p_node,
+        claim_node = p_incarnation, claim_host = p_host, claim_pid = p_pid, claim_started = p_started,
+        lease_until = t.lease_until, not_before = NULL, look_at = NULL, published_at = NULL, republished = 0
     WHERE step_id = t.step_id;
     s.live_claims := s.live_claims + 1;
-    s.wake_at := least(CASE WHEN NOT p_undo AND NOT s.pivot_open THEN s.deadline END, t.lease_until);
+    s.wake_at := least(CASE WHEN NOT s.pivot_open THEN s.deadline END, t.lease_until);
     v_saved := saga_save(s, s.state);
     RETURN saga_grant_step(s, t);
 END $$;

@@ -15,7 +15,6 @@ DECLARE
     s saga_instances;
     t saga_steps;
     n saga_steps;
-    v_verdict text := 'committed';
     v_undo boolean;
     v_next text;
     v_claim jsonb;
@@ -30,20 +29,14 @@ BEGIN
     v_undo := t.phase = 'undo';
     IF t.lease_until IS NULL THEN
         -- The reply to the same commit was lost; it is said again.
-        v_verdict := 'recorded';
         v_next := CASE s.state WHEN 'IN_PROGRESS' THEN CASE t.state WHEN 'COMPLETED' THEN 'continue' ELSE 'wait' END
                                WHEN 'COMPENSATING' THEN 'undo' ELSE 'end' END;
     ELSE
         IF p_outcome = 'done' AND p_events <> '[]' THEN
             PERFORM saga_note(s, e ->> 0, t.step_name, e -> 1) FROM jsonb_array_elements(p_events) e;
         END IF;
-        IF p_outcome = 'done' AND v_undo AND p_steps IS NOT NULL THEN
-            s := saga_step_undone(s, t);
-            v_next := 'undo';
-        ELSE
-            v_next := saga_settle(s, t, p_outcome, p_output, p_error, p_retry_in);
-            p_steps := NULL;
-        END IF;
+        RETURN saga_answer(p_saga, saga_settle(s, t, p_outcome, p_output, p_error, p_retry_in), p_ride, v_undo, t.step_order,
+            s.parent_saga_id);
     END IF;
     IF p_steps IS NOT NULL AND v_next = (CASE WHEN v_undo THEN 'undo' ELSE 'continue' END) THEN
         IF v_undo THEN
@@ -55,20 +48,10 @@ BEGIN
             v_claim := saga_claim_step(s, n, true, v_undo, p_next, t.claimed_by, t.claim_host, t.claim_pid, t.claim_started,
                 p_margin, t.claim_node);
             IF v_claim ->> 'verdict' = 'granted' THEN
-                RETURN jsonb_build_object('verdict', v_verdict, 'next', v_next, 'then', v_claim);
+                RETURN jsonb_build_object('verdict', 'recorded', 'next', v_next, 'then', v_claim);
             END IF;
         END IF;
-        IF v_verdict = 'committed' THEN
-            PERFORM saga_save(s, s.state);
-            v_next := saga_undo_next(p_saga, true);
-        END IF;
     END IF;
-    RETURN jsonb_build_object('verdict', v_verdict, 'next', v_next, 'route', CASE
-        WHEN v_verdict = 'recorded' THEN saga_route(p_saga, s.state = 'COMPENSATING', s.current_step)
-        WHEN v_next = 'continue' AND NOT p_ride THEN saga_route(p_saga, false, t.step_order + 1)
-        WHEN v_next = 'again' THEN saga_route(p_saga, t.phase = 'undo', t.step_order)
-        WHEN v_next = 'undo' AND NOT (p_ride AND t.phase = 'undo') THEN saga_route(p_saga, true, 0) END, 'touched', CASE v_next
-        WHEN 'end' THEN s.parent_saga_id
-        WHEN 'wait' THEN (SELECT child_saga_id FROM saga_steps WHERE saga_id = p_saga AND child_saga_id IS NOT NULL
-            AND state IN ('WAITING', 'COMPENSATING')) END);
+    RETURN saga_answer(p_saga, v_next, p_ride, v_undo, t.step_order, s.parent_saga_id) || jsonb_build_object('verdict',
+        'recorded', 'route', saga_route(p_saga, s.state = 'COMPENSATING', s.current_step));
 END $$;

@@ -67,6 +67,5 @@ BEGIN
         pivot_passed = pivot_passed OR pivot_open, pivot_open = false, wake_at = least(deadline, v_now + interval '2 s')
     WHERE saga_id = p_saga;
     UPDATE saga_steps SET published_at = v_now, look_at = v_now + interval '2 s' WHERE saga_id = p_saga AND step_order = v_at;
-    RETURN jsonb_build_object('verdict', 'committed', 'next', 'continue', 'route',
-        CASE WHEN NOT p_ride THEN saga_route(p_saga, false, v_at) END);
+    RETURN saga_answer(p_saga, 'continue', p_ride, false, v_at - 1, v_parent);
 END $$;

@@ -11,12 +11,14 @@ DECLARE
     v_known boolean;
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
-    -- Not while the database has just come back: who could not commit in time is given his back-off to do so (R11).
-    FOR t IN SELECT * FROM saga_steps WHERE saga_id = p_saga AND lease_until <= v_now
-            AND EXISTS (SELECT FROM engine_state WHERE trust_from <= v_now) LOOP
-        PERFORM saga_take_over(p_saga, t.step_name, t.attempt_id, 'its lease ran out', false);
-    END LOOP;
-    SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
+    IF s.live_claims > 0 THEN
+        -- Not while the database has just come back: who could not commit in time is given his back-off to do so (R11).
+        FOR t IN SELECT * FROM saga_steps WHERE saga_id = p_saga AND lease_until <= v_now
+                AND EXISTS (SELECT FROM engine_state WHERE trust_from <= v_now) LOOP
+            PERFORM saga_take_over(p_saga, t.step_name, t.attempt_id, 'its lease ran out', false);
+        END LOOP;
+        SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
+    END IF;
     IF s.paused_at IS NOT NULL THEN
         PERFORM saga_rewake(p_saga);
         RETURN NULL;
