@@ -83,8 +83,8 @@ class DirectLine:
 
     def _publish(self, saga_type: str, answers: list[dict[str, Any]]) -> None:
         with together(self._engine.app) as producer:
-            for answer in answers:
-                self._stencils.publish(answer["saga_id"], saga_type, answer["route"], producer)
+            started = ((answer["saga_id"], answer["route"]) for answer in answers)
+            self._stencils.publish_all(started, saga_type, producer)
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
         repository = self._engine.repository

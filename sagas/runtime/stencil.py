@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,28 +28,47 @@ class Stencils:
         self._app = app
         self._cut: dict[Any, _Stencil | None] = {}
 
-    def publish(
-        self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]], producer: Any = None
-    ) -> None:
-        """As `publish_route` does, forward. No copies where somebody hears of each: Celery's signals, events.
+    def publish(self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]]) -> None:
+        """As `publish_route` does, forward."""
+        self.publish_all([(saga_id, route)], saga_type)
 
-        `producer`: of a batch, whose first message of each kind declares its queue for all.
+    def publish_all(
+        self,
+        sagas: Iterable[tuple[SagaId | str, Sequence[Mapping[str, Any]]]],
+        saga_type: str,
+        producer: Any = None,
+    ) -> None:
+        """The same for many (id and route of each); with `producer` in one batch.
+
+        The first message of a kind in a batch declares its queue. No copies where somebody hears of each: Celery's
+        signals, events.
         """
-        if self._app.conf.task_send_sent_event or any(signal.receivers for signal in LISTENED):
-            publish_route(self._app, saga_id, saga_type, route, undo=False, producer=producer)
-            return
-        if route:
-            published(saga_id, partial(self._copy, saga_id, saga_type, route, producer))
+        heard = self._app.conf.task_send_sent_event or any(signal.receivers for signal in LISTENED)
+        declared: set[Any] = set()
+        for saga_id, route in sagas:
+            if heard:
+                publish_route(self._app, saga_id, saga_type, route, undo=False, producer=producer)
+            elif route:
+                # A fork is another process: its messages say so.
+                kind = (os.getpid(), saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
+                declare = kind not in declared
+                if producer is not None:
+                    declared.add(kind)
+                published(saga_id, partial(self._copy, kind, saga_id, saga_type, route, producer, declare))
 
     def _copy(
-        self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]], producer: Any
+        self,
+        kind: tuple[Any, ...],
+        saga_id: SagaId | str,
+        saga_type: str,
+        route: Sequence[Mapping[str, Any]],
+        producer: Any,
+        declare: bool,
     ) -> None:
-        # A fork is another process: its messages say so.
-        kind = (os.getpid(), saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
         stencil = self._cut.get(kind)
         with self._app.producer_or_acquire(producer) as sender:
             if stencil is not None:
-                stencil.publish(sender, str(saga_id), declare=producer is None)
+                stencil.publish(sender, str(saga_id), declare=declare)
                 return
             recorder = _Recorder(sender)
             if publish_route(self._app, saga_id, saga_type, route, undo=False, producer=recorder) and recorder.sent:

@@ -95,9 +95,10 @@ class Store:
         undo: bool = False,
         session: Any = None,
     ) -> dict[str, Any]:
-        """`{"verdict", "next", "route"}`, of a step or of its `undo`; with `session` in its own transaction, at the end.
+        """`{"verdict", "next", "route"}`, of a step or of its `undo`; with `session` in that transaction, at its end.
 
-        With `onward` what comes next is claimed, too, if it is one of those: `"then"`, as `claim` answers but for its saga.
+        With `onward` what comes next is claimed, too, if it is one of those: `"then"`, as `claim` answers without its
+        saga.
         """
         sql = COMMIT
         ids = (str(saga_id), step, str(attempt_id))

@@ -66,7 +66,10 @@ DEFECTS = (
         "P3",
         "a commit is accepted whatever its attempt",
         "silent_worker",
-        (("saga_commit", "ELSIF t.attempt_id IS DISTINCT FROM p_attempt THEN", "ELSIF false THEN"),),
+        (
+            ("saga_commit", "ELSIF t.attempt_id IS DISTINCT FROM p_attempt THEN", "ELSIF false THEN"),
+            ("saga_done", "AND attempt_id = p_attempt\n", "\n"),
+        ),
     ),
     Defect(
         "claim not exclusive",
@@ -76,6 +79,7 @@ DEFECTS = (
         (
             ("saga_claim_step", "WHEN t.lease_until IS NOT NULL THEN 'claimed'", ""),
             ("saga_claim_step", "WHEN v_phase = 'forward' AND t.state <> 'PENDING' THEN 'done'", ""),
+            ("saga_claim_forward", "AND state = 'PENDING'\n", "\n"),
         ),
         unguarded=True,
     ),
@@ -91,7 +95,7 @@ DEFECTS = (
         "P4",
         "a claim spends no attempt",
         "losses",
-        (("saga_claim_step", "t.attempt := t.attempt + 1;", "NULL;"),),
+        (("saga_claim_forward", "attempt = attempt + 1,", "attempt = greatest(attempt, 1),"),),
     ),
     Defect(
         "undo beside a running step",
@@ -125,7 +129,7 @@ DEFECTS = (
         "the earliest effect is undone first",
         "losses",
         (
-            ("saga_next_undo", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
+            ("saga_undo_first", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
             ("saga_route", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
             ("saga_route", "-undo_rank FROM", "undo_rank FROM"),
         ),
@@ -161,6 +165,12 @@ DEFECTS = (
                 "saga_step_undone",
                 "saga_note(s, 'StepCompensated', t.step_name, jsonb_build_object('attempt', t.undo_attempt));",
                 "NULL;",
+            ),
+            ("saga_undone", "v_event := saga_append(v_stream, 'StepCompensated',", "v_event := length("),
+            (
+                "saga_undone",
+                "jsonb_build_object('attempt', v_attempt), p_saga, v_correlation,\n        p_step, v_actor);",
+                "p_step);",
             ),
         ),
     ),
