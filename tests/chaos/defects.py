@@ -162,7 +162,7 @@ DEFECTS = (
         "losses",
         (
             (
-                "saga_step_undone",
+                "saga_settle_undo",
                 "saga_note(s, 'StepCompensated', t.step_name, jsonb_build_object('attempt', t.undo_attempt));",
                 "NULL;",
             ),

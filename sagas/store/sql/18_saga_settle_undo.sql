@@ -13,7 +13,14 @@ DECLARE
     v_soon boolean := coalesce(p_retry_in, 0) <= 2;
 BEGIN
     IF p_outcome = 'done' THEN
-        PERFORM saga_save(saga_step_undone(s, t), s.state);
+        -- An effect that came late, while this undo ran, is undone once more (R19).
+        UPDATE saga_steps SET state = CASE WHEN late_effect THEN 'COMPENSATING' ELSE 'COMPENSATED' END,
+            lease_until = NULL, waiting_since = NULL, effect_possible = late_effect, late_effect = false, error = NULL,
+            undo_attempt = CASE WHEN late_effect THEN 0 ELSE undo_attempt END,
+            undo_rank = CASE WHEN late_effect THEN undo_rank END
+        WHERE step_id = t.step_id;
+        UPDATE saga_instances SET live_claims = live_claims - 1 WHERE saga_id = s.saga_id;
+        PERFORM saga_note(s, 'StepCompensated', t.step_name, jsonb_build_object('attempt', t.undo_attempt));
         RETURN saga_undo_next(s.saga_id, true);
     END IF;
     UPDATE saga_instances SET live_claims = live_claims - 1 WHERE saga_id = s.saga_id;

@@ -1,5 +1,5 @@
 -- Claim a step (or its compensation, or its verify) for one attempt: P3, P5, R3, R5, R9, R10, R14. The caller holds the
--- saga's row; s and t may have been changed in memory, and s is saved if the claim is granted. p_turn: it is this one's turn.
+-- saga's row; p_turn: it is this one's turn.
 -- Answers {"verdict": "granted", ...} or {"verdict": why not, ...}. Claims write no event (R13).
 CREATE OR REPLACE FUNCTION saga_claim_step(
     s saga_instances, t saga_steps, p_turn boolean, p_undo boolean, p_attempt uuid, p_node text, p_host text, p_pid integer,
@@ -10,7 +10,6 @@ DECLARE
     v_now timestamptz := saga_now();
     v_phase text := CASE WHEN p_undo THEN 'undo' WHEN t.state = 'UNKNOWN' THEN 'verify' ELSE 'forward' END;
     v_verdict text;
-    v_saved boolean;
 BEGIN
     -- The same id again gets the same answer: the reply to its first claim was lost.
     IF t.attempt_id = p_attempt THEN
@@ -34,8 +33,7 @@ BEGIN
     END IF;
     IF v_phase = 'forward' THEN
         RETURN '{"verdict": "granted", "phase": "forward"}' || saga_claim_forward(s.saga_id, t.step_order,
-            ARRAY[t.step_name], false,
-            p_attempt, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
+            ARRAY[t.step_name], false, p_attempt, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
     ELSIF v_phase = 'undo' THEN
         RETURN '{"verdict": "granted"}' || saga_claim_undo(s.saga_id, ARRAY[t.step_name], p_attempt, p_node, p_host, p_pid,
             p_started, p_margin, p_incarnation);
@@ -47,8 +45,8 @@ BEGIN
         claim_node = p_incarnation, claim_host = p_host, claim_pid = p_pid, claim_started = p_started,
         lease_until = t.lease_until, not_before = NULL, look_at = NULL, published_at = NULL, republished = 0
     WHERE step_id = t.step_id;
-    s.live_claims := s.live_claims + 1;
-    s.wake_at := least(CASE WHEN NOT s.pivot_open THEN s.deadline END, t.lease_until);
-    v_saved := saga_save(s, s.state);
+    UPDATE saga_instances SET live_claims = live_claims + 1,
+        wake_at = least(CASE WHEN NOT pivot_open THEN deadline END, t.lease_until)
+    WHERE saga_id = s.saga_id;
     RETURN saga_grant_step(s, t);
 END $$;
