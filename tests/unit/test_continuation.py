@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 
 from sagas import Saga
-from sagas.runtime.continuation import Continuation
+from sagas.runtime.continuation import Continuation, _successor
 from sagas.runtime.engine import Engine
 from sagas.runtime.install import install
 
@@ -90,3 +91,15 @@ def test_a_version_that_this_worker_lacks() -> None:
     engine.continuation._message.begin(60.0, 1e6)
     may_go_on = engine.continuation.gate("a", False)
     assert may_go_on is not None and may_go_on("order", 2) == ()
+
+
+def test_a_continued_request_has_the_headers_of_its_message() -> None:
+    """What an instrumentation has put into the message is there for each step, read once for all of them."""
+    message = {"id": "1", "root_id": "r", "task": "order.a", "chain": None, "traceparent": "00-1"}
+    second = _successor(message, "order.b")
+    third = _successor(second, "order.c")
+    for request in (second, third):
+        context = Context(request, args=(), kwargs={})
+        assert context.headers == {"traceparent": "00-1"}
+        assert (context.traceparent, context.root_id) == ("00-1", "r")
+    assert Context(_successor({"id": "1", "task": "order.a"}, "order.b")).headers == {}

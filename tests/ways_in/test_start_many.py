@@ -85,6 +85,15 @@ def test_they_are_those_of_start(client: SagaClient, messages: Messages) -> None
         assert (message["headers"]["root_id"], message["properties"]["correlation_id"]) == (saga_id, first)
 
 
+def test_each_start_s_message_is_as_the_first_one(client: SagaClient, messages: Messages) -> None:
+    """`start` copies, too; the first message of a client is made by Celery."""
+    handles = [client.start("order", {"number": number}) for number in range(4)]
+    sent = messages()
+    assert [ids(message)[0] for message in sent] == [str(handle.saga_id) for handle in handles]
+    assert {shape(message) for message in sent} == {shape(sent[0])}
+    assert len({task for message in sent for task in ids(message)[1]}) == 12
+
+
 def test_who_listens_hears_of_each(client: SagaClient, messages: Messages) -> None:
     """An instrumentation adds a header of its own to each message."""
     heard: list[str] = []
@@ -95,7 +104,8 @@ def test_who_listens_hears_of_each(client: SagaClient, messages: Messages) -> No
 
     signals.before_task_publish.connect(listen)
     try:
-        client.start_many("order", [{}] * 5)
+        client.start_many("order", [{}] * 4)
+        client.start("order", {})
     finally:
         signals.before_task_publish.disconnect(listen)
     assert [(one["headers"]["id"], one["headers"]["trace"]) for one in messages()] == [
