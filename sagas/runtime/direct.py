@@ -13,7 +13,7 @@ from celery import Celery
 from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
 from sagas.runtime.engine import Engine, engine_of
-from sagas.runtime.publish import together
+from sagas.runtime.publish import publish_route, together
 from sagas.runtime.stencil import Stencils
 from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load, normalise_database_url
@@ -35,14 +35,13 @@ class DirectLine:
             self._engine = Engine(app, settings, installed.registry)
         except ConfigurationError:
             self._engine = Engine(app, load(database_url=database_url))
-        self._stencils = Stencils(app)
 
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
         self._engine.check_payload(fields["saga_type"], fields["payload"])
         request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
         answer = self._engine.store.start(request, session=session)
         if session is None:
-            self._stencils.publish(answer["saga_id"], request.saga_type, answer["route"])
+            publish_route(self._engine.app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
         return str(answer["saga_id"])
 
     def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]:
@@ -82,9 +81,11 @@ class DirectLine:
                     yield answers
 
     def _publish(self, saga_type: str, answers: list[dict[str, Any]]) -> None:
-        with together(self._engine.app) as producer:
-            started = ((answer["saga_id"], answer["route"]) for answer in answers)
-            self._stencils.publish_all(started, saga_type, producer)
+        app = self._engine.app
+        with together(app) as producer:
+            stencils = Stencils(app, producer)
+            for answer in answers:
+                stencils.publish(answer["saga_id"], saga_type, answer["route"])
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
         repository = self._engine.repository

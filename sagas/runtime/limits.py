@@ -32,7 +32,7 @@ def message_limit(seconds: float) -> float:
 class time_limit:  # noqa: N801 - used as a function, like contextlib's own
     """Raise StepTimeLimit in the body after `seconds`; a pool child that this cannot interrupt ends a second later.
 
-    Outside the main thread there is no such timer: no limit.
+    Outside the main thread there is no such timer: no limit. Whoever catches StepTimeLimit calls `calm`.
     """
 
     __slots__ = ("_before", "_here", "_in_pool", "_seconds")
@@ -44,7 +44,7 @@ class time_limit:  # noqa: N801 - used as a function, like contextlib's own
         self._here = threading.current_thread() is threading.main_thread()
         if not self._here:
             return
-        self._in_pool = getattr(current_process(), "index", None) is not None
+        self._in_pool = _in_pool()
         self._before = signal.getsignal(signal.SIGALRM)
         if self._before is not _strike:
             signal.signal(signal.SIGALRM, _strike)
@@ -69,6 +69,19 @@ class time_limit:  # noqa: N801 - used as a function, like contextlib's own
 
 _running: list[float] = []
 """The limit of what runs in the main thread just now."""
+
+
+def calm() -> None:
+    """After StepTimeLimit: nothing of the limit is left, wherever it struck; it may have been on the way in or out."""
+    _running.clear()
+    if threading.current_thread() is threading.main_thread():
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if _in_pool():
+            unwatch()
+
+
+def _in_pool() -> bool:
+    return getattr(current_process(), "index", None) is not None
 
 
 def _strike(_signal: int, _frame: Any) -> None:

@@ -11,7 +11,7 @@ from sagas.context import SagaContext
 from sagas.errors import CancelSaga, NotReady, PermanentError, StepTimeLimit
 from sagas.jsontext import JsonText
 from sagas.policy import RetryPolicy
-from sagas.runtime.limits import time_limit
+from sagas.runtime.limits import calm, time_limit
 from sagas.step import Step
 
 
@@ -44,6 +44,7 @@ def execute(step: Step, ctx: SagaContext, claim: Mapping[str, Any]) -> Outcome:
                 return _verified(step, ctx, policy)
             return Outcome("child" if step.child else "done", output=step.execute(ctx))
     except (StepTimeLimit, SoftTimeLimitExceeded) as error:
+        calm()
         return Outcome("unknown", error=error, retry_in=policy.delay(ctx.attempt))
     except NotReady as error:
         return Outcome("not_ready", error=error, retry_in=max(error.retry_in, 0.05))

@@ -1,4 +1,4 @@
-"""First messages of one kind: Celery makes the first one, the others are its copies with ids of their own.
+"""Many first messages of one kind: Celery makes the first one, the others are its copies with ids of their own.
 
 Celery takes some 250 µs of processor for a message with its chain, most of it to build what is the same in each of them
 (decision 0012).
@@ -6,9 +6,8 @@ Celery takes some 250 µs of processor for a message with its chain, most of it 
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,57 +21,32 @@ LISTENED = (signals.before_task_publish, signals.after_task_publish, signals.tas
 
 
 class Stencils:
-    """Of one app, in one process."""
+    """Of one batch of messages; `producer` is what it goes out by.
 
-    def __init__(self, app: Celery) -> None:
+    Not for longer: what Celery works out for each message (when it expires, who its parent is, where a router sends it)
+    is that of the batch's first one.
+    """
+
+    def __init__(self, app: Celery, producer: Any) -> None:
         self._app = app
+        self._producer = producer
         self._cut: dict[Any, _Stencil | None] = {}
+        # Somebody hears of each message: Celery's signals, events.
+        self._heard = app.conf.task_send_sent_event or any(signal.receivers for signal in LISTENED)
 
     def publish(self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]]) -> None:
-        """As `publish_route` does, forward."""
-        self.publish_all([(saga_id, route)], saga_type)
-
-    def publish_all(
-        self,
-        sagas: Iterable[tuple[SagaId | str, Sequence[Mapping[str, Any]]]],
-        saga_type: str,
-        producer: Any = None,
-    ) -> None:
-        """The same for many (id and route of each); with `producer` in one batch.
-
-        The first message of a kind in a batch declares its queue. No copies where somebody hears of each: Celery's
-        signals, events.
-        """
-        heard = self._app.conf.task_send_sent_event or any(signal.receivers for signal in LISTENED)
-        declared: set[Any] = set()
-        for saga_id, route in sagas:
-            if heard:
-                publish_route(self._app, saga_id, saga_type, route, undo=False, producer=producer)
-            elif route:
-                # A fork is another process: its messages say so.
-                kind = (os.getpid(), saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
-                declare = kind not in declared
-                if producer is not None:
-                    declared.add(kind)
-                published(saga_id, partial(self._copy, kind, saga_id, saga_type, route, producer, declare))
-
-    def _copy(
-        self,
-        kind: tuple[Any, ...],
-        saga_id: SagaId | str,
-        saga_type: str,
-        route: Sequence[Mapping[str, Any]],
-        producer: Any,
-        declare: bool,
-    ) -> None:
+        """As `publish_route` does, forward. No copies where somebody hears of each."""
+        if self._heard:
+            publish_route(self._app, saga_id, saga_type, route, undo=False, producer=self._producer)
+            return
+        kind = (saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
         stencil = self._cut.get(kind)
-        with self._app.producer_or_acquire(producer) as sender:
-            if stencil is not None:
-                stencil.publish(sender, str(saga_id), declare=declare)
-                return
-            recorder = _Recorder(sender)
+        if stencil is None:
+            recorder = _Recorder(self._producer)
             if publish_route(self._app, saga_id, saga_type, route, undo=False, producer=recorder) and recorder.sent:
                 self._cut[kind] = _cut(str(saga_id), *recorder.sent)
+            return
+        published(saga_id, partial(stencil.publish, self._producer, str(saga_id)))
 
 
 class _Recorder:
@@ -91,13 +65,16 @@ class _Recorder:
 
 
 def _cut(saga_id: str, body: Any, options: dict[str, Any]) -> _Stencil | None:
-    """The stencil of that message; None if its serializer makes no text, where an id could not be replaced."""
+    """The stencil of that message; None if its ids cannot be replaced: its serializer makes no text, or hides them."""
     content_type, encoding, text = dumps(body, serializer=options.pop("serializer", None))
-    if not isinstance(text, str):
+    if not isinstance(body, tuple) or not isinstance(text, str):
+        return None  # a dict is the body of Celery's protocol 1, whose ids are elsewhere
+    after = [hop["options"]["task_id"] for hop in body[2]["chain"] or ()]
+    if any(one not in text for one in (saga_id, *after)):
         return None
-    chain = body[2]["chain"] or ()
-    options |= {"content_type": content_type, "content_encoding": encoding}
-    return _Stencil(saga_id, [hop["options"]["task_id"] for hop in chain], text, options.pop("headers"), options)
+    # The first one has declared its queue on this connection.
+    options |= {"content_type": content_type, "content_encoding": encoding, "declare": []}
+    return _Stencil(saga_id, after, text, options.pop("headers"), options)
 
 
 class _Stencil:
@@ -118,12 +95,11 @@ class _Stencil:
             if isinstance(value, str) and (saga_id in value or self._task_id in value)
         ]
 
-    def publish(self, producer: Any, saga_id: str, *, declare: bool) -> None:
+    def publish(self, producer: Any, saga_id: str) -> None:
         text, task_id = self._text.replace(self._saga_id, saga_id), str(uuid.uuid4())
         for old in self._after:
             text = text.replace(old, str(uuid.uuid4()))
         headers = dict(self._headers)
         for name in self._moving:
             headers[name] = headers[name].replace(self._saga_id, saga_id).replace(self._task_id, task_id)
-        options = {**self._options, "headers": headers, "correlation_id": task_id}
-        producer.publish(text, **(options if declare else {**options, "declare": []}))
+        producer.publish(text, **{**self._options, "headers": headers, "correlation_id": task_id})

@@ -18,7 +18,7 @@ from sagas.errors import DefinitionError, StepTimeLimit
 from sagas.events import Subscriber
 from sagas.registry import Registry
 from sagas.runtime.engine import Engine
-from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, message_limit, patiently, time_limit
+from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, calm, message_limit, patiently, time_limit
 from sagas.runtime.outcomes import Outcome
 from sagas.runtime.process import claimant
 from sagas.runtime.publish import task_name
@@ -113,6 +113,7 @@ def _call(subscriber: Subscriber, limit: float, attempt: int, *arguments: Any) -
             subscriber.function(*arguments)
         return Outcome("done")
     except (StepTimeLimit, SoftTimeLimitExceeded) as error:
+        calm()
         last = attempt >= subscriber.retry.max_attempts
         return Outcome("failed", error=error, retry_in=None if last else subscriber.retry.delay(attempt))
     except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an outcome

@@ -57,6 +57,10 @@ ENTRY_POINTS = (
 )
 
 
+FORMER = ("saga_save", "saga_go_on", "saga_step_done", "saga_step_undone", "saga_commit_and_claim")
+"""Functions of earlier versions: a database that has them could not drop its tables, whose row types they take."""
+
+
 def upgrade(url: str, schema: str | None = None, engine_only: bool = False) -> None:
     """Run the migrations of branch `engine` and, unless `engine_only`, of an application's `models.migrations`."""
     engine = connect_engine(url, schema=schema)
@@ -104,7 +108,7 @@ def install_functions(connection: sa.Connection) -> None:
 
 def drop_functions(connection: sa.Connection) -> None:
     """Drop what `install_functions` made; the tables' row types are among their arguments."""
-    names = [file.stem.split("_", 1)[1] for file in _function_files()]
+    names = [*FORMER, *(file.stem.split("_", 1)[1] for file in _function_files())]
     ours = sa.text(
         "SELECT oid::regprocedure::text FROM pg_proc"
         " WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"

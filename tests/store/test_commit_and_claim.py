@@ -104,6 +104,19 @@ def test_a_paused_saga_is_not_gone_on_with(lab: Lab) -> None:
     assert run.states() == ["COMPLETED", "PENDING"]
 
 
+def test_a_saga_that_was_quiet_goes_on_again(lab: Lab) -> None:
+    """R11: quiet_at stays in the row when it has passed; it does not send the saga by messages for ever."""
+    run = lab.run(a={}, b={}, c={}, d={"attempts": 1})
+    lab.store.take_over(run.saga_id, "a", run.claim("a"), "silent", early=True)
+    quiet_at = run.row()["quiet_at"]
+    assert "then" not in go_on(run, "a", run.claim("a"), "b")
+    lab.advance((quiet_at - lab.now()).total_seconds() + 1)
+    assert go_on(run, "b", run.claim("b"), "c")["then"]["step"] == "c"
+    run.commit("c", run.step("c")["attempt_id"])
+    run.do("d", outcome="failed")
+    assert go_on(run, "c", run.claim("c", undo=True), then=uuid.uuid4(), undo=True)["then"]["step"] == "b"
+
+
 def test_undos_go_on_in_reverse(lab: Lab) -> None:
     """P6, R18: what is undone next is the store's decision; the last one ends the saga."""
     run = lab.run(a={}, b={}, c={"undo": False}, d={"attempts": 1})

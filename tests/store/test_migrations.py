@@ -102,6 +102,15 @@ def test_down_and_up_on_a_database_with_rows(make_database: MakeDatabase) -> Non
     assert query.value("SELECT count(*) FROM engine_epoch") == 1
 
 
+@pytest.mark.parametrize("name", upgrades.FORMER)
+def test_functions_of_earlier_versions_go(make_database: MakeDatabase, name: str) -> None:
+    """Their parameters are rows of our tables, which could not be dropped else."""
+    url = make_database("engine")
+    Query(url)(f"CREATE FUNCTION {name}(s saga_instances) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+    upgrades.upgrade(url, engine_only=True)
+    assert Query(url)("SELECT FROM pg_proc WHERE proname = %s", name) == []
+
+
 def test_twice_is_harmless_and_keeps_the_rows(make_database: MakeDatabase) -> None:
     """`hodei db upgrade` on a running system."""
     url = make_database("engine")

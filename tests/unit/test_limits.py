@@ -10,7 +10,7 @@ import pytest
 from billiard.process import current_process
 
 from sagas.errors import StepTimeLimit
-from sagas.runtime.limits import time_limit
+from sagas.runtime.limits import calm, time_limit
 
 
 @pytest.fixture
@@ -55,6 +55,18 @@ def test_an_alarm_that_comes_too_late_is_none(child: None) -> None:
     with time_limit(60):
         pass
     signal.raise_signal(signal.SIGALRM)
+
+
+def test_nothing_is_left_of_a_limit_that_struck_on_the_way_out(child: None) -> None:
+    """Between the body and its cleaning up: whoever catches it calms what is left, or the watch would kill later."""
+    limit = time_limit(0.05)
+    limit.__enter__()
+    with pytest.raises(StepTimeLimit):
+        busy(5)  # and __exit__ is never reached
+    calm()
+    signal.raise_signal(signal.SIGALRM)
+    busy(1.3)  # the watch would have ended this process a second after the limit
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_a_handler_of_the_authors_does_not_stay_in_the_way(child: None) -> None:

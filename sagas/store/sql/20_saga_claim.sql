@@ -13,7 +13,7 @@ BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
     IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_saga'); END IF;
     -- The plain way: nobody holds the saga up.
-    IF s.live_claims = 0 AND s.paused_at IS NULL AND s.quiet_at IS NULL THEN
+    IF s.live_claims = 0 AND s.paused_at IS NULL AND (s.quiet_at IS NULL OR s.quiet_at <= saga_now()) THEN
         IF NOT p_undo AND s.state IN ('PENDING', 'IN_PROGRESS') THEN
             v_claim := saga_claim_forward(p_saga, s.current_step, ARRAY[p_step], false, p_attempt, p_node, p_host, p_pid,
                 p_started, p_margin, p_incarnation);

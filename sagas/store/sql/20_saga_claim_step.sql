@@ -31,12 +31,14 @@ BEGIN
     IF v_verdict <> 'granted' THEN
         RETURN jsonb_build_object('verdict', v_verdict, 'state', s.state, 'step_state', t.state);
     END IF;
-    IF v_phase = 'forward' THEN
-        RETURN '{"verdict": "granted", "phase": "forward"}' || saga_claim_forward(s.saga_id, t.step_order,
-            ARRAY[t.step_name], false, p_attempt, p_node, p_host, p_pid, p_started, p_margin, p_incarnation);
-    ELSIF v_phase = 'undo' THEN
-        RETURN '{"verdict": "granted"}' || saga_claim_undo(s.saga_id, ARRAY[t.step_name], p_attempt, p_node, p_host, p_pid,
-            p_started, p_margin, p_incarnation);
+    IF v_phase <> 'verify' THEN
+        RETURN coalesce('{"verdict": "granted", "phase": "forward"}' || CASE v_phase
+            WHEN 'forward' THEN saga_claim_forward(s.saga_id, t.step_order, ARRAY[t.step_name], false, p_attempt, p_node,
+                p_host, p_pid, p_started, p_margin, p_incarnation)
+            ELSE saga_claim_undo(s.saga_id, ARRAY[t.step_name], p_attempt, p_node, p_host, p_pid, p_started, p_margin,
+                p_incarnation) END,
+            -- They look at the clock once more, which may have been set back.
+            '{"verdict": "not_due"}');
     END IF;
     t.phase := v_phase;
     t.verify_attempt := t.verify_attempt + 1;

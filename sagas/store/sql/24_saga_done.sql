@@ -29,7 +29,8 @@ BEGIN
     SELECT current_step, stages, completions, correlation_id, actor, parent_saga_id
     INTO v_at, v_stages, v_done, v_correlation, v_actor, v_parent
     FROM saga_instances
-    WHERE saga_id = p_saga AND state = 'IN_PROGRESS' AND paused_at IS NULL AND quiet_at IS NULL AND cancel_requested IS NULL
+    WHERE saga_id = p_saga AND state = 'IN_PROGRESS' AND paused_at IS NULL AND cancel_requested IS NULL
+        AND (quiet_at IS NULL OR quiet_at <= v_now)
     FOR UPDATE;
     UPDATE saga_steps SET state = 'COMPLETED', output_data = p_output, error = NULL, completed_at = v_now,
         lease_until = NULL, waiting_since = NULL, undo_rank = CASE WHEN has_compensation THEN v_done + 1 END

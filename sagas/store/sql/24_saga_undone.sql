@@ -21,7 +21,7 @@ DECLARE
     v_event bigint;
 BEGIN
     SELECT correlation_id, actor, parent_saga_id INTO v_correlation, v_actor, v_parent FROM saga_instances
-    WHERE saga_id = p_saga AND state = 'COMPENSATING' AND paused_at IS NULL AND quiet_at IS NULL
+    WHERE saga_id = p_saga AND state = 'COMPENSATING' AND paused_at IS NULL AND (quiet_at IS NULL OR quiet_at <= saga_now())
     FOR UPDATE;
     IF FOUND THEN
         UPDATE saga_steps SET state = 'COMPENSATED', lease_until = NULL, waiting_since = NULL, effect_possible = false,
