@@ -69,6 +69,14 @@ def test_nothing_is_left_of_a_limit_that_struck_on_the_way_out(child: None) -> N
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_a_limit_within_another(child: None) -> None:
+    """A step that runs a saga in its own process: the inner limit's end takes the outer one with it, and nothing breaks."""
+    with time_limit(60):
+        assert struck(0.05) == "stopped by its time limit of 0.05 s"
+        calm()
+    assert struck(0.05) == "stopped by its time limit of 0.05 s"
+
+
 def test_a_handler_of_the_authors_does_not_stay_in_the_way(child: None) -> None:
     """A step that sets its own alarm, and leaves it, does not take the next step's limit away."""
     with time_limit(60):
