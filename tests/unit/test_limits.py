@@ -70,7 +70,7 @@ def test_nothing_is_left_of_a_limit_that_struck_on_the_way_out(child: None) -> N
 
 
 def test_a_limit_within_another(child: None) -> None:
-    """A step that runs a saga in its own process: the inner limit's end takes the outer one with it, and nothing breaks."""
+    """A step that runs a saga in its own process: the inner limit takes the outer one with it, and nothing breaks."""
     with time_limit(60):
         assert struck(0.05) == "stopped by its time limit of 0.05 s"
         calm()
