@@ -57,7 +57,8 @@ class time_limit:  # noqa: N801 - used as a function, like contextlib's own
     def __exit__(self, *_: object) -> None:
         if not self._here:
             return
-        # First: an alarm that comes now is too late, and must not leave the watch behind. Gone if one within was calmed.
+        # First: an alarm that comes now is too late, and must not leave the watch behind. (It is gone if one within was
+        # calmed.)
         del _running[-1:]
         if self._in_pool:
             unwatch()
