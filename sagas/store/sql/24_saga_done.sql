@@ -1,8 +1,7 @@
 -- The outcome of nearly every attempt: it is done. Where there is nothing to decide (a live attempt of the current step of a
 -- saga that goes on) the step is completed here, and its successor claimed (p_steps: if it is one of those), or left to a
--- message, or the saga is at its end: what the rules write (saga_complete_step), with a third of their work. A
--- test has both do the same sagas, and compares the rows. Everything else is saga_commit's, whose parameters and answer
--- these are.
+-- message, or the saga is at its end: what the rules write (saga_complete_step), without asking them. A test has both
+-- do the same sagas, and compares the rows. Everything else is saga_commit's, whose parameters and answer these are.
 CREATE OR REPLACE FUNCTION saga_done(
     p_saga uuid, p_step text, p_attempt uuid, p_output jsonb, p_ride boolean, p_margin double precision,
     p_steps text[] DEFAULT NULL, p_next uuid DEFAULT NULL, p_events jsonb DEFAULT '[]'
