@@ -1,7 +1,8 @@
--- Write one attempt's outcome, if the attempt is still the current one (P3, R4, R5); and claim what comes next in the same
--- statement and commit, for the process that reports, if that goes the same way and is one of p_steps (null: none).
+-- Write one attempt's outcome by the rules, if the attempt is still the current one (P3, R4, R5); what is plainly done is
+-- written by saga_done and saga_undone, which ask here for all else.
 -- p_ride: the message that carried this step carries its successor too. p_events: [[type, payload], ...] of ctx.emit.
--- p_next is the id of the attempt that is claimed; asked again, the same one is granted again (R5). p_margin as in saga_claim.
+-- p_steps, p_next: what the reporting process may go on to, and as which attempt. Claimed here only where the reply to
+-- the same commit was lost: asked again, the same attempt is granted again (R5). p_margin as in saga_claim.
 -- Answers {"verdict": committed | recorded | late | gone, "next": continue | undo | again | wait | end, "route": [...],
 -- "touched"}: another saga that this has moved, a child or a parent; its message may be due; and, if that was granted,
 -- "then": {"step", ...}, the part of its claim that is the step's, its saga being known.
@@ -27,17 +28,16 @@ BEGIN
         RETURN saga_late(s, t, p_attempt, p_outcome, p_output);
     END IF;
     v_undo := t.phase = 'undo';
-    IF t.lease_until IS NULL THEN
-        -- The reply to the same commit was lost; it is said again.
-        v_next := CASE s.state WHEN 'IN_PROGRESS' THEN CASE t.state WHEN 'COMPLETED' THEN 'continue' ELSE 'wait' END
-                               WHEN 'COMPENSATING' THEN 'undo' ELSE 'end' END;
-    ELSE
+    IF t.lease_until IS NOT NULL THEN
         IF p_outcome = 'done' AND p_events <> '[]' THEN
             PERFORM saga_note(s, e ->> 0, t.step_name, e -> 1) FROM jsonb_array_elements(p_events) e;
         END IF;
         RETURN saga_answer(p_saga, saga_settle(s, t, p_outcome, p_output, p_error, p_retry_in), p_ride, v_undo, t.step_order,
             s.parent_saga_id);
     END IF;
+    -- The reply to the same commit was lost; it is said again.
+    v_next := CASE s.state WHEN 'IN_PROGRESS' THEN CASE t.state WHEN 'COMPLETED' THEN 'continue' ELSE 'wait' END
+                           WHEN 'COMPENSATING' THEN 'undo' ELSE 'end' END;
     IF p_steps IS NOT NULL AND v_next = (CASE WHEN v_undo THEN 'undo' ELSE 'continue' END) THEN
         IF v_undo THEN
             n := saga_next_undo(p_saga);
