@@ -25,10 +25,10 @@ PREPARE least AS INSERT INTO least (id, saga_type, state, context) VALUES ($1, '
 def starts(servers: Servers, options: Options, sagas: int) -> dict[str, Any]:
     """Starts a second by `start_many`, and by single-row INSERTs in transactions of 100 with a pipelined LPUSH."""
     with held(servers, options, Ours) as contender:
-        contender.submit_at_once(BATCH)
+        contender.submit(BATCH)
         message = contender._redis.lindex("steps", 0)
         begun = time.perf_counter()
-        contender.submit_at_once(sagas)
+        contender.submit(sagas)
         ours = time.perf_counter() - begun
         least = _least(servers, contender.stand.database_url, message, sagas)
         contender.release()

@@ -18,7 +18,7 @@ FIRST_LOOKS = 8.0
 def backlog(servers: Servers, options: Options, sagas: int) -> dict[str, Any]:
     """Percent of one core, by process, while so many sagas wait for a worker that takes none; beat and control run."""
     with measure.held(servers, options, Ours) as contender:
-        contender.submit_at_once(sagas)
+        contender.submit(sagas)
         time.sleep(FIRST_LOOKS)
         queued = _queued(servers)
         before, begun = counts.look(servers, contender), time.monotonic()

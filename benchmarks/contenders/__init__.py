@@ -4,7 +4,7 @@ from benchmarks.contenders.bare import Bare, BareFailing
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.celery_saga import CelerySaga, CelerySagaFailing
 from benchmarks.contenders.dbos import DbosDirect, DbosDirectFailing, DbosQueue, DbosQueueFailing
-from benchmarks.contenders.ours import Ours, OursFailing, OursMessages, OursPooled
+from benchmarks.contenders.ours import Ours, OursFailing, OursMessages, OursPooled, OursSingle
 from benchmarks.contenders.procrastinate import Procrastinate
 
 CONTENDERS: dict[str, type[Contender]] = {
@@ -12,6 +12,7 @@ CONTENDERS: dict[str, type[Contender]] = {
     for contender in (
         Bare,
         Ours,
+        OursSingle,
         OursMessages,
         CelerySaga,
         DbosQueue,

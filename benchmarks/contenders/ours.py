@@ -24,7 +24,7 @@ WHERE s.started_at >= %s GROUP BY t.state, attempt, undo_attempt ORDER BY 1, 2, 
 
 
 class Ours(CeleryContender):
-    """With its defaults: local continuation on."""
+    """With its defaults: local continuation on. What waits is started by `start_many`."""
 
     name = "ours"
     app = "benchmarks.apps.ours"
@@ -71,7 +71,7 @@ class Ours(CeleryContender):
         begun = time.time()
         return begun, str(self._sagas.start("bench", {}).saga_id)
 
-    def submit_at_once(self, count: int) -> None:
+    def submit(self, count: int) -> None:
         """By `start_many`."""
         self._sagas.start_many("bench", [{}] * count)
         self.started += count
@@ -103,7 +103,16 @@ class Ours(CeleryContender):
             return list(cursor.fetchall())
 
 
-class OursMessages(Ours):
+class OursSingle(Ours):
+    """Each saga by its own `start`, and so by its own message."""
+
+    name = "ours_single"
+
+    def submit(self, count: int) -> None:
+        CeleryContender.submit(self, count)
+
+
+class OursMessages(OursSingle):
     """One message a step: local continuation off."""
 
     name = "ours_messages"

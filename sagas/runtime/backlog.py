@@ -79,16 +79,16 @@ class Queues:
         for queue, before in to_count.items():
             # Asked before and after the count: neither what workers take meanwhile is missing, nor what is started.
             depth = max(before, queue_depth(self._engine, queue) or 0)
-            waiting = counts.get(queue, 0)
-            self._waiting[queue], self._missing[queue] = waiting, max(waiting - depth, 0)
+            waiting, needed = counts.get(queue, (0, 0))
+            self._waiting[queue], self._missing[queue] = waiting, max(needed - depth, 0)
             # On record until nobody waits any more: as long as somebody may have been put off for long.
             if queue in self._known or waiting > SHORTEST_LOOK * MOVED:
-                self._engine.store.backlog(queue, waiting, depth)
+                self._engine.store.backlog(queue, waiting, needed, depth)
 
     def _believed(self, queue: str, depth: int) -> bool:
         """Whether the queue still holds what it held when it was counted, and may be taken for whole."""
         known = self._known.get(queue)
-        if known is None or known.depth < known.waiting or depth < known.depth * STILL_THERE:
+        if known is None or known.depth < known.needed or depth < known.depth * STILL_THERE:
             return False
         return known.age <= min(known.waiting / COUNTED, LONGEST_TRUST)
 

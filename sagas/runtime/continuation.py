@@ -1,4 +1,5 @@
-"""Local continuation: a message goes on to the next steps of its saga in the same process (design 6.5).
+"""Local continuation: a message goes on to the next steps of its saga in the same process (design 6.5), and to the sagas
+that it brings besides (`packs`).
 
 Not a second engine: the commit of a step claims the next one with it, and that one is run as the Celery task it is,
 with its own id, name, parent and signals, only without the broker in between.
@@ -20,11 +21,11 @@ from sagas.definition import Saga
 from sagas.errors import UnknownSaga
 from sagas.runtime.handover import Granted, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE
-from sagas.runtime.publish import COMPENSATIONS, task_name
+from sagas.runtime.publish import COMPENSATIONS, PACK, help_signature, publish_route, task_name, together
 from sagas.step import Step
 
 if TYPE_CHECKING:
-    from celery import Task
+    from celery import Celery, Task
 
     from sagas.runtime.engine import Engine
 
@@ -38,7 +39,7 @@ class Told(NamedTuple):
 
     uuid: str
     name: str
-    parent_id: str
+    parent_id: str | None
     root_id: str
     kwargs: str
     started: float
@@ -87,19 +88,27 @@ class Continuation:
         self._successors: dict[tuple[str, int, str, bool], tuple[tuple[str, float], ...]] = {}
 
     def trace(self, task: Task, tracer: Any, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
-        """Celery's tracer for a message of `task`, and for each step that it goes on to."""
+        """Celery's tracer for a message of `task`, for each step that it goes on to, for each saga that it brings."""
         budget = self._engine.settings.continuation_ms / 1000
+        brought = list(request[PACK]["sagas"]) if request and request.get(PACK) else []
         if budget <= 0 or request is None:
+            self._send_apart(task, request, brought)
             return tracer(uuid, args, kwargs, request)
         here = self._message
         here.begin(budget, task.time_limit or math.inf)
         told: list[Told] = []
         try:
+            if brought and not self._may_bring(task):
+                self._send_apart(task, request, brought)
             answer = tracer(uuid, args, kwargs, request)
             ended = time.time()
-            while (name := here.advance()) is not None:
-                request = _successor(request, name)
-                told.append(_told(self._engine.app.tasks[name], request))
+            self._follow(request, told)
+            # What a failed task tells its parent has no room for what followed it.
+            while brought and answer.info is None and self._may_bring(task):
+                other = _brought(self._engine.app, request, brought.pop(0))
+                told.append(_told(task, other))
+                self._follow(other, told)
+            self._send_apart(task, request, brought)
         finally:
             here.until = 0.0
         if not told:
@@ -107,6 +116,44 @@ class Continuation:
         text = Continued(answer.retstr)
         text.steps, text.ended = tuple(told), ended
         return answer._replace(retstr=text)
+
+    def _follow(self, request: dict[str, Any], told: list[Told]) -> None:
+        """Run what the task of this request has gone on to, and so on."""
+        while (name := self._message.advance()) is not None:
+            request = _successor(request, name)
+            told.append(_told(self._engine.app.tasks[name], request))
+
+    def _may_bring(self, task: Task) -> bool:
+        """Whether a saga that the message brings may begin by it, as by one of its own (decision 0014)."""
+        here, now = self._message, time.monotonic()
+        if now >= here.until:
+            return False
+        saga_type, step_name = task.name.split(".")
+        key = (saga_type, 0, step_name, False)  # 0: no version; that is the row's, and is not known yet
+        if key not in self._successors:
+            self._successors[key] = self._first(saga_type, step_name)
+        left = here.limit - (now - here.began)
+        return any(needed <= left for _, needed in self._successors[key])
+
+    def _first(self, saga_type: str, step_name: str) -> tuple[tuple[str, float], ...]:
+        try:
+            saga = self._engine.registry.latest(saga_type)
+            step = saga.get(step_name)
+        except (UnknownSaga, KeyError):
+            return ()
+        task = self._task(saga, step, False, step.queue, step.priority)
+        return ((step_name, task.time_limit - CLAIM_PATIENCE),) if task else ()
+
+    def _send_apart(self, task: Task, request: Any, brought: list[str]) -> None:
+        """Each of these by a message of its own: another process may have time for them."""
+        if not brought:
+            return
+        saga_type, _ = task.name.split(".")
+        with together(self._engine.app) as producer:
+            while brought:
+                publish_route(
+                    self._engine.app, brought.pop(0), saga_type, request[PACK]["route"], undo=False, producer=producer
+                )
 
     def granted(self, step_name: str) -> Granted | None:
         """The claim that the commit of the step before has made, if this thread goes on from there."""
@@ -202,6 +249,27 @@ def _successor(request: Mapping[str, Any], name: str) -> dict[str, Any]:
         "errbacks": options.get("link_error") or request.get("errbacks"),
         "retries": 0,
         "eta": None,
+    }
+
+
+def _brought(app: Celery, first: Mapping[str, Any], saga_id: str) -> dict[str, Any]:
+    """The request of the same step of another saga, whose message would have been like this first one's."""
+    task_id = str(uuid.uuid4())
+    return {
+        **first,
+        "headers": first["headers"] if "headers" in first else Context(first).headers or {},
+        "id": task_id,
+        "correlation_id": task_id,
+        "kwargs": {"saga_id": saga_id},
+        "kwargsrepr": repr({"saga_id": saga_id}),
+        "parent_id": None,
+        "root_id": saga_id,
+        # What it does not go on to is published by its own route.
+        "chain": None,
+        "errbacks": [help_signature(app, saga_id)],
+        "retries": 0,
+        "eta": None,
+        PACK: None,
     }
 
 

@@ -13,6 +13,7 @@ from celery import Celery
 from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
 from sagas.runtime.engine import Engine, engine_of
+from sagas.runtime.packs import packed, packs, size
 from sagas.runtime.publish import publish_route, together
 from sagas.runtime.stencil import Stencils
 from sagas.runtime.verbs import cancel_saga
@@ -52,7 +53,8 @@ class DirectLine:
         ]
         batches = [requests[first : first + BATCH] for first in range(0, len(requests), BATCH)]
         if session is None:
-            hundreds = self._written_ahead(batches)
+            most = size(self._engine, requests[0].saga_type, len(requests)) if requests else 1
+            hundreds = self._written_ahead([packed(batch, most) for batch in batches])
         else:
             hundreds = (self._engine.store.start_many(batch, session=session) for batch in batches)
         return [str(answer["saga_id"]) for hundred in hundreds for answer in hundred]
@@ -67,6 +69,7 @@ class DirectLine:
 
         with ThreadPoolExecutor(1, "hodei-start-many") as database:
             written: Future[list[dict[str, Any]]] | None = None
+            before: list[StartRequest] = []
             for batch in (*batches, []):
                 answers = written.result() if written else []
                 # Not before the hundred before it is known to be started.
@@ -77,15 +80,16 @@ class DirectLine:
                     begun.wait()
                     begun.clear()
                 if answers:
-                    self._publish(batches[0][0].saga_type, answers)
+                    self._publish(before, answers)
                     yield answers
+                before = batch
 
-    def _publish(self, saga_type: str, answers: list[dict[str, Any]]) -> None:
+    def _publish(self, requests: list[StartRequest], answers: list[dict[str, Any]]) -> None:
         app = self._engine.app
         with together(app) as producer:
             stencils = Stencils(app, producer)
-            for answer in answers:
-                stencils.publish(answer["saga_id"], saga_type, answer["route"])
+            for answer, brings in packs(requests, answers):
+                stencils.publish(answer["saga_id"], requests[0].saga_type, answer["route"], brings)
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
         repository = self._engine.repository

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 CONTROL = "control"
 COMPENSATIONS = "compensations"
+PACK = "hodei_pack"
+"""The header of messages that bring several sagas."""
 
 
 def task_name(saga_type: str, step: str, undo: bool) -> str:
@@ -34,11 +36,15 @@ def publish_route(
     undo: bool,
     countdown: float | None = None,
     producer: Any = None,
+    brings: Sequence[str] = (),
 ) -> bool:
-    """Publish one message that carries these steps in order. False (and a warning) if the broker does not take it."""
+    """Publish one message that carries these steps in order. False (and a warning) if the broker does not take it.
+
+    It `brings` further sagas that have the same steps to do (decision 0014).
+    """
     if not route:
         return True
-    help_ = _help_signature(app, saga_id)
+    help_ = help_signature(app, saga_id)
     first, *after = [_hop(app, saga_id, task_name(saga_type, hop["step"], undo), hop, help_) for hop in route]
     # What `chain(...).apply_async()` sends, without its copies of each signature; and that drops `producer`.
     send = partial(
@@ -49,6 +55,7 @@ def publish_route(
         chain=after[::-1] or None,
         countdown=countdown or None,
         producer=producer,
+        headers=pack(brings, route) if brings else None,
         **first.options,
     )
     return published(saga_id, send)
@@ -78,7 +85,19 @@ def publish_found(app: Celery, found: Mapping[str, Any] | None) -> bool:
     """Publish what the store said is due (`saga_look`), if anything."""
     if not found:
         return True
-    return publish_route(app, found["saga_id"], found["saga_type"], found["route"], undo=found["undo"])
+    return publish_route(
+        app,
+        found["saga_id"],
+        found["saga_type"],
+        found["route"],
+        undo=found["undo"],
+        brings=found.get("brings") or (),
+    )
+
+
+def pack(brings: Sequence[str], route: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The header of a message that brings these sagas besides its own, and the route that each of them has."""
+    return {PACK: {"sagas": list(brings), "route": [dict(hop) for hop in route]}}
 
 
 def _hop(app: Celery, saga_id: SagaId | str, name: str, hop: Mapping[str, Any], help_: Any) -> Any:
@@ -89,7 +108,7 @@ def _hop(app: Celery, saga_id: SagaId | str, name: str, hop: Mapping[str, Any], 
     return app.signature(name, kwargs={"saga_id": str(saga_id)}, immutable=True, ignore_result=True, **options)
 
 
-def _help_signature(app: Celery, saga_id: SagaId | str) -> Any:
+def help_signature(app: Celery, saga_id: SagaId | str) -> Any:
     return app.signature(
         "sagas.compensate",
         kwargs={"saga_id": str(saga_id)},

@@ -14,10 +14,15 @@ from typing import Any
 from celery import Celery, signals
 from kombu.serialization import dumps
 
-from sagas.runtime.publish import publish_route, published
+from sagas.runtime.publish import PACK, pack, publish_route, published
 from sagas.types import SagaId
 
 LISTENED = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
+
+
+def heard(app: Celery) -> bool:
+    """Whether somebody hears of each message that this process sends: Celery's signals, events."""
+    return bool(app.conf.task_send_sent_event or any(signal.receivers for signal in LISTENED))
 
 
 class Stencils:
@@ -31,22 +36,31 @@ class Stencils:
         self._app = app
         self._producer = producer
         self._cut: dict[Any, _Stencil | None] = {}
-        # Somebody hears of each message: Celery's signals, events.
-        self._heard = app.conf.task_send_sent_event or any(signal.receivers for signal in LISTENED)
+        self._heard = heard(app)
 
-    def publish(self, saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]]) -> None:
+    def publish(
+        self,
+        saga_id: SagaId | str,
+        saga_type: str,
+        route: Sequence[Mapping[str, Any]],
+        brings: Sequence[str] = (),
+    ) -> None:
         """As `publish_route` does, forward. No copies where somebody hears of each."""
         if self._heard:
-            publish_route(self._app, saga_id, saga_type, route, undo=False, producer=self._producer)
+            publish_route(self._app, saga_id, saga_type, route, undo=False, producer=self._producer, brings=brings)
             return
         kind = (saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
         stencil = self._cut.get(kind)
         if stencil is None:
             recorder = _Recorder(self._producer)
-            if publish_route(self._app, saga_id, saga_type, route, undo=False, producer=recorder) and recorder.sent:
+            if (
+                publish_route(self._app, saga_id, saga_type, route, undo=False, producer=recorder, brings=brings)
+                and recorder.sent
+            ):
                 self._cut[kind] = _cut(str(saga_id), *recorder.sent)
             return
-        published(saga_id, partial(stencil.publish, self._producer, str(saga_id)))
+        own = pack(brings, route) if brings else {}
+        published(saga_id, partial(stencil.publish, self._producer, str(saga_id), own))
 
 
 class _Recorder:
@@ -74,7 +88,8 @@ def _cut(saga_id: str, body: Any, options: dict[str, Any]) -> _Stencil | None:
         return None
     # The first one has declared its queue on this connection.
     options |= {"content_type": content_type, "content_encoding": encoding, "declare": []}
-    return _Stencil(saga_id, after, text, options.pop("headers"), options)
+    headers = {name: value for name, value in options.pop("headers").items() if name != PACK}
+    return _Stencil(saga_id, after, text, headers, options)
 
 
 class _Stencil:
@@ -95,11 +110,12 @@ class _Stencil:
             if isinstance(value, str) and (saga_id in value or self._task_id in value)
         ]
 
-    def publish(self, producer: Any, saga_id: str) -> None:
+    def publish(self, producer: Any, saga_id: str, own: dict[str, Any]) -> None:
+        """`own`: further headers of this message alone."""
         text, task_id = self._text.replace(self._saga_id, saga_id), str(uuid.uuid4())
         for old in self._after:
             text = text.replace(old, str(uuid.uuid4()))
-        headers = dict(self._headers)
+        headers = {**self._headers, **own}
         for name in self._moving:
             headers[name] = headers[name].replace(self._saga_id, saga_id).replace(self._task_id, task_id)
         producer.publish(text, **{**self._options, "headers": headers, "correlation_id": task_id})

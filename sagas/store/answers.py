@@ -20,6 +20,8 @@ class Backlog(NamedTuple):
 
     waiting: int
     """Sagas that wait for a message of it."""
+    needed: int
+    """Messages that those need: one may bring several."""
     depth: int
     """Messages that were in it."""
     age: float

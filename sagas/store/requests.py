@@ -58,6 +58,8 @@ class StartRequest:
     version: int | None = None
     published: bool = False
     shadow: bool = False
+    brought_by: SagaId | None = None
+    """The saga whose first message brings this one, too (`sagas.runtime.packs`); of `start_many` only."""
 
     def parameters(self) -> tuple[Any, ...]:
         return (

@@ -87,6 +87,7 @@ saga_instances = Table(
     Column("started_at", _TIME, nullable=False),
     Column("completed_at", _TIME),
     Column("error", JSONB),
+    Column("brought_by", UUID(as_uuid=True)),
     # Ended, or due at some time: never neither (P14).
     # And one at a time, forward and back (P5).
     CheckConstraint(
@@ -96,6 +97,7 @@ saga_instances = Table(
     Index("idx_saga_instances_state", "state"),
     Index("idx_saga_instances_correlation", "correlation_id"),
     Index("idx_saga_instances_parent", "parent_saga_id", postgresql_where=text("parent_saga_id IS NOT NULL")),
+    Index("idx_saga_instances_brought", "brought_by", postgresql_where=text("brought_by IS NOT NULL")),
     Index("idx_saga_instances_live", "saga_id", postgresql_where=text("live_claims > 0")),
     Index("idx_saga_instances_wake", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
     Index(
@@ -196,6 +198,7 @@ saga_backlogs = Table(
     metadata,
     Column("queue", Text, primary_key=True),
     Column("waiting", Integer, nullable=False),
+    Column("needed", Integer, nullable=False),
     Column("depth", Integer, nullable=False),
     Column("counted_at", _TIME, nullable=False),
     CheckConstraint("waiting > 0", name="saga_backlogs_some"),

@@ -61,11 +61,16 @@ class Store:
     def start_many(self, requests: Sequence[StartRequest], *, session: Any = None) -> list[dict[str, Any]]:
         """What `start` answers for each, in one transaction: all of them or none.
 
-        They differ in payload, key and id; the rest is that of the first one.
+        They differ in payload, key, id and whose message brings them; the rest is that of the first one.
         """
         first = requests[0]
         items = [
-            {"payload": one.payload, "key": one.idempotency_key, "saga_id": str(one.saga_id or SagaId.new())}
+            {
+                "payload": one.payload,
+                "key": one.idempotency_key,
+                "saga_id": str(one.saga_id or SagaId.new()),
+                "brought_by": str(one.brought_by) if one.brought_by else None,
+            }
             for one in requests
         ]
         saga_type, _, _, correlation_id, actor, _, metadata, _, published = first.parameters()
@@ -176,13 +181,14 @@ class Store:
         backlogs = {queue: Backlog(**one) for queue, one in answer["backlogs"].items()}
         return Looked(answer["looked_at"], answer["found"], backlogs)
 
-    def waiting(self, queues: list[str]) -> dict[str, int]:
-        """How many sagas wait for a message in each of these queues."""
-        return dict(self._call("SELECT saga_waiting(%s)", (queues,)))
+    def waiting(self, queues: list[str]) -> dict[str, tuple[int, int]]:
+        """How many sagas wait for a message in each of these queues, and how many messages they need."""
+        answer = self._call("SELECT saga_waiting(%s)", (queues,))
+        return {queue: (one["waiting"], one["needed"]) for queue, one in answer.items()}
 
-    def backlog(self, queue: str, waiting: int, depth: int) -> None:
+    def backlog(self, queue: str, waiting: int, needed: int, depth: int) -> None:
         """Put on record what was counted of a queue just now; with nobody waiting, off the record."""
-        self._call("SELECT saga_backlog(%s, %s, %s)", (queue, waiting, depth))
+        self._call("SELECT saga_backlog(%s, %s, %s, %s)", (queue, waiting, needed, depth))
 
     def call_in(self, queue: str, seconds: float, limit: int) -> int:
         """Make due what was put off for more than so many seconds in this queue; how many sagas."""

@@ -38,7 +38,7 @@ ENTRY_POINTS = (
     "saga_node_beat(uuid, text, text, integer, text[])",
     "saga_silent(double precision, double precision)",
     "saga_lost(uuid, integer)",
-    "saga_backlog(text, integer, integer)",
+    "saga_backlog(text, integer, integer, integer)",
     "saga_put_off(text, double precision, integer)",
     "saga_call_in(text, double precision, integer)",
     "saga_renew(uuid, text, uuid, double precision)",

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 import redis
 
+from sagas import SagaClient
 from sagas.testing import move_clock
 from tests.harness.celery_fixtures import StartBeat, StartWorker
 from tests.harness.celery_nodes import WorkerProcess
@@ -95,8 +96,10 @@ LONG = 3000
 AWAY = "SELECT count(*) FROM saga_instances WHERE wake_at > saga_now() + interval '5 s'"
 
 
+@pytest.mark.parametrize("packed", [1, 10])
 @pytest.mark.saga_modules("tests.scale.sagas")
 def test_a_long_backlog_is_left_alone_until_its_queue_lacks_messages(
+    packed: int,
     start_worker: StartWorker,
     start_beat: StartBeat,
     broker_server: BrokerServer,
@@ -104,24 +107,32 @@ def test_a_long_backlog_is_left_alone_until_its_queue_lacks_messages(
     query: Query,
     effects: Effects,
 ) -> None:
-    """P13, R22: put off for long, and called in at once when the broker forgets, all of them or one."""
+    """P13, R22: put off for long, and called in at once when the broker forgets, all of them or one.
+
+    `packed`: sagas that one message brings (decision 0014).
+    """
+    messages = LONG // packed
     control = start_worker(queues=["control"], name="control")
     start_beat(env={"HODEI_RECONCILE_EVERY": "0.2"})
-    start_many(engine(database_url, broker_server.url), query, LONG)
+    if packed == 1:
+        start_many(engine(database_url, broker_server.url), query, LONG)
+    else:
+        SagaClient(broker_server.url, database_url=database_url).start_many("bulk", [{}] * LONG)
     # Fewer than a full batch may be due at each tick for ever: those are looked at every five seconds.
     wait_for(lambda: query.value(AWAY) > 0.7 * LONG, MINUTES, control.tail)
     counted = "SELECT coalesce(max(waiting), 0) FROM saga_backlogs WHERE queue = 'steps'"
     wait_for(lambda: query.value(counted) == LONG, MINUTES, control.tail)
+    assert query.value("SELECT needed FROM saga_backlogs WHERE queue = 'steps'") == messages
     with broker_server.client() as client:
         sent = client.llen("steps")
-        assert LONG <= sent <= 1.1 * LONG
+        assert messages <= sent <= 1.1 * messages
         # As many as are there twice, and one that is missed.
-        lacking = sent - LONG + 1
+        lacking = sent - messages + 1
         client.lpop("steps", lacking)
-        wait_for(lambda: client.llen("steps") >= LONG, MINUTES, control.tail)
-        assert client.llen("steps") == LONG, "no more than were missing"
+        wait_for(lambda: client.llen("steps") >= messages, MINUTES, control.tail)
+        assert client.llen("steps") == messages, "no more than were missing"
         broker_server.flush()
-        wait_for(lambda: client.llen("steps") >= LONG, MINUTES, control.tail)
+        wait_for(lambda: client.llen("steps") >= messages, MINUTES, control.tail)
     start_worker(queues=["steps", "compensations"], name="steps", concurrency=2)
     wait_for(lambda: query.value("SELECT count(*) FROM saga_instances WHERE completed_at IS NULL") == 0, MINUTES)
     assert query.value("SELECT count(*) FROM saga_instances WHERE state = 'COMPLETED'") == LONG

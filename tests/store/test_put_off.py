@@ -78,14 +78,14 @@ def test_what_was_put_off_for_long_is_called_in(lab: Lab) -> None:
 
 
 def test_a_backlog_is_on_record_until_nobody_waits(lab: Lab) -> None:
-    lab.store.backlog("steps", 5000, 5001)
+    lab.store.backlog("steps", 5000, 700, 5001)
     lab.advance(7)
-    lab.store.backlog("other", 10, 3)
+    lab.store.backlog("other", 10, 10, 3)
     answer = lab.store.reconcile(1)
     assert answer is not None
-    assert answer.backlogs == {"steps": Backlog(5000, 5001, 7), "other": Backlog(10, 3, 0)}
-    lab.store.backlog("steps", 0, 0)
-    lab.store.backlog("other", 9, 9)
+    assert answer.backlogs == {"steps": Backlog(5000, 700, 5001, 7), "other": Backlog(10, 10, 3, 0)}
+    lab.store.backlog("steps", 0, 0, 0)
+    lab.store.backlog("other", 9, 9, 9)
     answer = lab.store.reconcile(1)
     assert answer is not None
-    assert answer.backlogs == {"other": Backlog(9, 9, 0)}
+    assert answer.backlogs == {"other": Backlog(9, 9, 9, 0)}

@@ -13,6 +13,8 @@ from celery import Celery, signals
 from kombu import serialization
 
 from sagas import IdempotencyKeyReused, SagaClient
+from sagas.runtime import packs
+from sagas.runtime.publish import PACK
 from sagas.settings import Settings
 from sagas.store.database import connect_engine
 from sagas.store.definitions import register
@@ -72,7 +74,47 @@ def shape(message: dict[str, Any]) -> str:
     return UUID.sub(lambda found: seen.setdefault(found[0], f"id {len(seen)}"), text)
 
 
-def test_they_are_those_of_start(client: SagaClient, messages: Messages) -> None:
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each saga has its own message."""
+    monkeypatch.setattr(packs, "MOST", 1)
+
+
+def test_one_message_brings_several_where_there_are_many(client: SagaClient, messages: Messages, query: Query) -> None:
+    """Each saga by one message, and the rows know by which (decision 0014)."""
+    handles = client.start_many("order", [{"number": number} for number in range(330)])
+    brought = {}
+    for message in messages():
+        first, _ = ids(message)
+        brought |= dict.fromkeys((first, *message["headers"].get(PACK, {"sagas": []})["sagas"]), first)
+    assert list(brought) == [str(handle.saga_id) for handle in handles]
+    first_ones = set(brought.values())
+    assert len(first_ones) == 330 / 5
+    rows = query("SELECT saga_id::text, brought_by::text FROM saga_instances")
+    assert {row["saga_id"]: row["brought_by"] or row["saga_id"] for row in rows} == brought
+    (route,) = {json.dumps(one["headers"][PACK]["route"]) for one in messages()}
+    assert [hop["step"] for hop in json.loads(route)] == ["a", "b", "c"]
+
+
+def test_a_few_have_messages_of_their_own(client: SagaClient, messages: Messages) -> None:
+    client.start_many("order", [{}] * 127)
+    assert len(messages()) == 127
+
+
+def test_a_key_that_is_taken_stays_with_its_own_message(
+    client: SagaClient, messages: Messages, monkeypatch: pytest.MonkeyPatch, query: Query
+) -> None:
+    """Found again, as first one of its pack or as one of the others: nobody is brought by it, or with it."""
+    monkeypatch.setattr(packs, "SPREAD", 1)
+    before = {client.start("order", {}, idempotency_key=key).saga_id for key in ("k0", "k5")}
+    handles = client.start_many("order", [{}] * 8, idempotency_keys=[f"k{number}" for number in range(8)])
+    sent = messages()[2:]
+    assert {handles[0].saga_id, handles[5].saga_id} == before
+    assert PACK not in "".join(json.dumps(one["headers"]) for one in sent)
+    assert [ids(one)[0] for one in sent] == [str(one.saga_id) for one in handles if one.saga_id not in before]
+
+
+def test_they_are_those_of_start(client: SagaClient, messages: Messages, own: None) -> None:
     one = client.start("order", {"number": 0})
     many = client.start_many("order", [{"number": number} for number in range(1, 205)])
     sent = messages()
@@ -129,7 +171,7 @@ def test_what_hides_its_ids_is_not_copied(client: SagaClient, app: Celery, messa
 
 
 def test_what_comes_after_a_refused_hundred_is_not_started(
-    client: SagaClient, messages: Messages, query: Query
+    client: SagaClient, messages: Messages, query: Query, own: None
 ) -> None:
     client.start("order", {"number": -1}, idempotency_key="k150")
     keys = [f"k{number}" for number in range(350)]

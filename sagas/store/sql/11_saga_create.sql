@@ -1,5 +1,5 @@
 -- Start sagas of one type in one statement for all of them, or find those that there are. p_items: [{"payload", "key",
--- "saga_id"}, ...], key and id may be null; p_published: the caller publishes the first messages after its commit, otherwise
+-- "saga_id", "brought_by"}, ...], all but the payload may be null; p_published: the caller publishes the first messages after its commit, otherwise
 -- reconcile does. Answers [{"saga_id", "created", "state", "route"}, ...] in their order.
 -- Errors: SG001 unknown saga, SG002 bad payload or key, SG003 key or id used with another payload.
 CREATE OR REPLACE FUNCTION saga_create(
@@ -35,18 +35,18 @@ BEGIN
     IF FOUND THEN RAISE EXCEPTION USING MESSAGE = v_problem, ERRCODE = 'SG002'; END IF;
     v_deadline := v_now + make_interval(secs => d.timeout_s);
     WITH given AS MATERIALIZED (
-        SELECT n, payload, key, coalesce(saga_id, gen_random_uuid()) AS saga_id FROM ROWS FROM (
-            jsonb_to_recordset(p_items) AS (payload jsonb, key text, saga_id uuid)
-        ) WITH ORDINALITY AS i (payload, key, saga_id, n)
+        SELECT n, payload, key, coalesce(saga_id, gen_random_uuid()) AS saga_id, brought_by FROM ROWS FROM (
+            jsonb_to_recordset(p_items) AS (payload jsonb, key text, saga_id uuid, brought_by uuid)
+        ) WITH ORDINALITY AS i (payload, key, saga_id, brought_by, n)
     ), items AS MATERIALIZED (
         SELECT *, row_number() OVER (PARTITION BY saga_id ORDER BY n) = 1 AS first FROM given
     ), made AS (
         -- A conflict waits for the other transaction, which has the id or the key; its row is found below (R8).
         INSERT INTO saga_instances (saga_id, saga_type, version, state, correlation_id, actor, idempotency_key, context,
-            stages, shadow, wake_at, deadline, started_at)
+            stages, shadow, wake_at, deadline, started_at, brought_by)
         SELECT saga_id, p_type, d.version, 'PENDING', p_correlation, p_actor, key,
             jsonb_build_object('payload', payload, 'metadata', coalesce(p_metadata, '{}')), jsonb_array_length(d.steps),
-            v_shadow, least(v_look, v_deadline), v_deadline, v_now
+            v_shadow, least(v_look, v_deadline), v_deadline, v_now, brought_by
         FROM items WHERE first ORDER BY n
         ON CONFLICT DO NOTHING RETURNING saga_id
     ), steps AS (

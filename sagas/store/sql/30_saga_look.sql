@@ -1,6 +1,7 @@
 -- One saga (the caller holds its row): write what time has decided, then say what is to be published.
--- Answers null, or {"saga_id", "saga_type", "version", "undo", "known", "queue", "since", "route"}. known: nobody has published it, so that it is
--- sure; with p_again also what was published and may have been lost.
+-- Answers null, or {"saga_id", "saga_type", "version", "undo", "known", "queue", "since", "route", "brings"}. known: nobody has
+-- published it, so that it is sure; with p_again also what was published and may have been lost. brings: the sagas that its
+-- message brings besides (saga_brought), or null.
 CREATE OR REPLACE FUNCTION saga_look(p_saga uuid, p_again boolean) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -9,6 +10,7 @@ DECLARE
     v_now timestamptz := saga_now();
     v_error jsonb := '{"type": "DeadlineExceeded", "message": "the saga did not end within its time limit"}';
     v_known boolean;
+    v_brought boolean;
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
     IF s.live_claims > 0 THEN
@@ -60,14 +62,19 @@ BEGIN
         PERFORM saga_rewake(p_saga);
         RETURN NULL;
     END IF;
+    -- Its message is another one's.
+    v_brought := NOT v_known AND s.brought_by IS NOT NULL AND saga_brought(p_saga);
     -- Looked at again later the longer it has waited, at most every 5 s: a backlog is not a failure.
     UPDATE saga_steps SET published_at = coalesce(published_at, v_now),
         look_at = v_now + least(interval '5 s', interval '2 s' + coalesce(v_now - published_at, interval '0') / 4)
     WHERE step_id = t.step_id;
     PERFORM saga_rewake(p_saga);
+    IF v_brought THEN RETURN NULL; END IF;
     RETURN jsonb_build_object('saga_id', p_saga, 'saga_type', s.saga_type, 'version', s.version,
         'undo', s.state = 'COMPENSATING', 'known', v_known,
         'queue', CASE s.state WHEN 'COMPENSATING' THEN t.undo_queue ELSE t.queue END,
         'since', coalesce(t.published_at, v_now),
-        'route', saga_route(p_saga, s.state = 'COMPENSATING', t.step_order));
+        'route', saga_route(p_saga, s.state = 'COMPENSATING', t.step_order),
+        'brings', CASE s.state WHEN 'PENDING' THEN (SELECT jsonb_agg(b.saga_id) FROM saga_instances b
+            WHERE b.brought_by = p_saga AND saga_brought(b.saga_id)) END);
 END $$;

@@ -29,6 +29,6 @@ BEGIN
         END;
     END LOOP;
     RETURN jsonb_build_object('looked_at', v_count, 'found', v_all, 'backlogs', (
-        SELECT coalesce(jsonb_object_agg(queue, jsonb_build_object('waiting', waiting, 'depth', depth,
+        SELECT coalesce(jsonb_object_agg(queue, jsonb_build_object('waiting', waiting, 'needed', needed, 'depth', depth,
             'age', extract(epoch FROM v_now - counted_at))), '{}') FROM saga_backlogs));
 END $$;

@@ -1,19 +1,20 @@
--- How many sagas wait for a message in each of these queues: {"steps": 3, ...}. Compared with the queue's depth, this
--- tells how many messages were lost, whatever their age (R22).
+-- How many sagas wait for a message in each of these queues, and how many messages they need (saga_brought):
+-- {"steps": {"waiting": 3, "needed": 2}, ...}. Compared with the queue's depth, the latter tells how many messages were lost,
+-- whatever their age (R22).
 CREATE OR REPLACE FUNCTION saga_waiting(p_queues text[]) RETURNS jsonb
 LANGUAGE sql STABLE AS $$
     -- saga_now() is volatile: it is asked once, not for each row.
     WITH clock AS MATERIALIZED (SELECT saga_now() AS now), waiting AS (
-        SELECT t.queue, t.not_before
+        SELECT t.queue, t.not_before, s.brought_by IS NULL OR NOT saga_brought(s.saga_id) AS own
         FROM saga_instances s JOIN saga_steps t ON t.saga_id = s.saga_id AND t.step_order = s.current_step
         WHERE s.wake_at < 'infinity' AND s.state IN ('PENDING', 'IN_PROGRESS')
             AND s.live_claims = 0 AND s.paused_at IS NULL
         UNION ALL
-        SELECT u.undo_queue, u.not_before FROM saga_instances s CROSS JOIN LATERAL saga_next_undo(s.saga_id) u
+        SELECT u.undo_queue, u.not_before, true FROM saga_instances s CROSS JOIN LATERAL saga_next_undo(s.saga_id) u
         WHERE s.wake_at < 'infinity' AND s.state = 'COMPENSATING' AND s.live_claims = 0 AND s.paused_at IS NULL
     )
-    SELECT coalesce(jsonb_object_agg(w.queue, w.n), '{}') FROM (
-        SELECT queue, count(*) AS n FROM waiting, clock
+    SELECT coalesce(jsonb_object_agg(w.queue, jsonb_build_object('waiting', w.n, 'needed', w.own)), '{}') FROM (
+        SELECT queue, count(*) AS n, count(*) FILTER (WHERE own) AS own FROM waiting, clock
         WHERE queue = ANY (p_queues) AND (not_before IS NULL OR not_before <= clock.now) GROUP BY queue
     ) w
 $$;

@@ -1,5 +1,5 @@
--- This queue lacks messages: of the sagas that saga_put_off has put off in it for more than p_seconds, those that are due
--- first are due now, at most p_limit; answers how many.
+-- This queue lacks messages: of the sagas that saga_put_off has put off in it for more than p_seconds, and that need one of
+-- their own, those that are due first are due now, at most p_limit; answers how many.
 CREATE OR REPLACE FUNCTION saga_call_in(p_queue text, p_seconds double precision, p_limit integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -10,7 +10,7 @@ BEGIN
     WITH away AS MATERIALIZED (
         SELECT saga_id, current_step, state = 'COMPENSATING' AS back FROM saga_instances s
         WHERE state IN ('PENDING', 'IN_PROGRESS', 'COMPENSATING') AND wake_at > v_far AND wake_at < 'infinity'
-            AND live_claims = 0 AND paused_at IS NULL
+            AND live_claims = 0 AND paused_at IS NULL AND (brought_by IS NULL OR NOT saga_brought(saga_id))
             AND EXISTS (SELECT FROM saga_steps t WHERE t.saga_id = s.saga_id
                 AND (s.state = 'COMPENSATING' OR t.step_order = s.current_step)
                 AND CASE WHEN s.state = 'COMPENSATING' THEN t.undo_queue ELSE t.queue END = p_queue
