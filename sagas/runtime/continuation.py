@@ -88,7 +88,7 @@ class Continuation:
         self._successors: dict[tuple[str, int, str, bool], tuple[tuple[str, float], ...]] = {}
 
     def trace(self, task: Task, tracer: Any, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
-        """Celery's tracer for a message of `task`, for each step that it goes on to, for each saga that it brings."""
+        """Celery's tracer for a message of `task`, each step that it goes on to, each saga that it brings."""
         budget = self._engine.settings.continuation_ms / 1000
         brought = list(request[PACK]["sagas"]) if request and request.get(PACK) else []
         if budget <= 0 or request is None:

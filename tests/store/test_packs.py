@@ -1,4 +1,4 @@
-"""R22 with packs: who is brought by another one's message needs none of its own while that one waits (decision 0014)."""
+"""R22 with packs: who is brought by another one's message needs none while that one waits (decision 0014)."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ CREATE INDEX idx_saga_instances_brought ON saga_instances (brought_by) WHERE bro
 ALTER TABLE saga_backlogs ADD COLUMN needed integer NOT NULL DEFAULT 0;
 ALTER TABLE saga_backlogs ALTER COLUMN needed DROP DEFAULT;
 COMMENT ON TABLE saga_backlogs IS
-    'Queues that many sagas wait in, as last counted: sagas that wait, messages that they need, messages that were there';
+    'Queues that many sagas wait in, as last counted: sagas that wait, messages that they need, and that were there';
 """
 
 DOWN = """
