@@ -1,6 +1,5 @@
-"""Local continuation: a message goes on to the next steps of its saga in the same process (design 6.5), and to the sagas
-that it brings besides (`packs`).
-
+"""Local continuation: a message goes on to the next steps of its saga in the same process (design 6.5), and to the
+sagas that it brings besides (`packs`).
 Not a second engine: the commit of a step claims the next one with it, and that one is run as the Celery task it is,
 with its own id, name, parent and signals, only without the broker in between.
 """
