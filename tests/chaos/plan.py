@@ -92,6 +92,11 @@ class Plan:
         return self.seed % 2 == 0
 
     @property
+    def packs(self) -> bool:
+        """What clients start is started together, in every other seed: messages that bring several sagas."""
+        return self.seed % 2 == 1
+
+    @property
     def env(self) -> dict[str, str]:
         """In every third seed the broker delivers again what is not acknowledged within five seconds (L43).
 

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
+from unittest.mock import patch
 
 import psycopg2
 import redis
@@ -17,6 +19,7 @@ from kombu.exceptions import OperationalError
 
 from sagas import HodeiError, SagaClient
 from sagas.jsontext import to_json
+from sagas.runtime import packs
 from tests.chaos.collect import collect
 from tests.chaos.disruptions import Disruptor, Done
 from tests.chaos.facts import TERMINAL, Run
@@ -24,6 +27,8 @@ from tests.chaos.oracle import Violation, judge
 from tests.chaos.plan import Plan, SagaPlan
 from tests.chaos.system import Servers, System, running
 from tests.harness.wait import wait_for
+
+T = TypeVar("T")
 
 TIME_ALLOWED = 240.0
 """Seconds from the last disruption to the last end: a few leases (30 s) one after another, on a busy machine."""
@@ -62,6 +67,27 @@ class Starter:
             self.futures.append(self.pool.submit(self._start, way, plan, ids))
         if plan.cancel_after is not None:
             self.futures.append(self.pool.submit(self._cancel, plan, ids))
+
+    def together(self, plans: list[SagaPlan]) -> None:
+        """The same for each of them; those that a client starts, all of a kind by one call and in few messages."""
+        kinds: dict[str, list[SagaPlan]] = {}
+        for plan in plans:
+            packed = plan.starts[0] == "client"
+            if packed:
+                kinds.setdefault(plan.kind, []).append(plan)
+            self(replace(plan, starts=plan.starts[1:]) if packed else plan)
+        for kind, many in kinds.items():
+            self.futures.append(self.pool.submit(self._start_many, kind, many))
+
+    def _start_many(self, kind: str, plans: list[SagaPlan]) -> None:
+        payloads, keys = [plan.payload for plan in plans], [plan.key for plan in plans]
+
+        def start() -> list[str]:
+            handles = self.system.client.start_many(kind, payloads, idempotency_keys=keys)
+            return [str(handle.saga_id) for handle in handles]
+
+        for plan, saga_id in zip(plans, _stubbornly(start), strict=True):
+            self.run.acknowledged[plan.key].add(saga_id)
 
     def answers(self) -> None:
         """Until every caller has its answer, with the system tended; its exception if one did not get any."""
@@ -111,7 +137,7 @@ class Starter:
             _stubbornly(lambda handle=handle: handle.cancel("chaos", "chaos"))  # type: ignore[misc]
 
 
-def _stubbornly(ask: Callable[[], str]) -> str:
+def _stubbornly(ask: Callable[[], T]) -> T:
     until = time.monotonic() + STUBBORN
     while True:
         try:
@@ -132,12 +158,18 @@ def run_seed(
     """Do all of the plan on a fresh system; violations are in the outcome, and the processes' logs in `logs` then."""
     begun = time.monotonic()
     run = Run()
-    with running(shared, concurrency=concurrency, twice=plan.twice, env=plan.env) as system:
+    with (
+        running(shared, concurrency=concurrency, twice=plan.twice, env=plan.env) as system,
+        patch.object(packs, "SPREAD", 1),  # a seed has few sagas
+    ):
         disruptor, starter = Disruptor(system), Starter(system, run)
         batches = _batches(plan)
         for number, (sagas, disruption) in enumerate(zip(batches, [*plan.disruptions, None], strict=True)):
-            for saga in sagas:
-                starter(saga)
+            if plan.packs:
+                starter.together(sagas)
+            else:
+                for saga in sagas:
+                    starter(saga)
             if disruption is not None:
                 system.tend(disruption.after)
                 done = disruptor(disruption)

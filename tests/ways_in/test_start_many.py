@@ -83,7 +83,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_message_brings_several_where_there_are_many(client: SagaClient, messages: Messages, query: Query) -> None:
     """Each saga by one message, and the rows know by which (decision 0014)."""
     handles = client.start_many("order", [{"number": number} for number in range(330)])
-    brought = {}
+    brought: dict[str, str] = {}
     for message in messages():
         first, _ = ids(message)
         brought |= dict.fromkeys((first, *message["headers"].get(PACK, {"sagas": []})["sagas"]), first)
