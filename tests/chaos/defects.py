@@ -201,6 +201,20 @@ DEFECTS = (
         "one_key",
         (("saga_create", "p_actor, key,", "p_actor, NULL,"),),
     ),
+    Defect(
+        "a message lost with its sagas",
+        "P2",
+        "who was brought by a message is watched by its first saga for ever",
+        "packed",
+        (("saga_brought", "AND b.state = 'PENDING' AND f.state = 'PENDING' AND f.not_before IS NULL\n", "\n"),),
+    ),
+    Defect(
+        "a pack counted by its sagas",
+        "P13",
+        "each saga that a message brings is counted as one that lacks its own",
+        "backlog",
+        (("saga_waiting", "'needed', w.own", "'needed', w.n"),),
+    ),
     Defect("a backlog is taken for lost", "P13", "messages are sent again by their age", "backlog", patched=True),
     Defect(
         "lost wake",
