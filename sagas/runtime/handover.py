@@ -12,7 +12,7 @@ from sagas.runtime.outcomes import Outcome
 from sagas.store.requests import Onward
 
 OUTPUTS_ALONG = 16
-"""As many outputs ride with a claim (`saga_grant`); with more they are fetched when they are asked for."""
+"""As many outputs ride with a claim (`saga_claim`); with more they are fetched when they are asked for."""
 
 MayGoOn = Callable[[str, int], tuple[str, ...]]
 """Asked at the commit, with saga type and version: the steps that this process may go on to without a message."""

@@ -57,7 +57,7 @@ ENTRY_POINTS = (
 )
 
 
-FORMER = ("saga_save", "saga_go_on", "saga_step_done", "saga_step_undone", "saga_commit_and_claim")
+FORMER = ("saga_save", "saga_go_on", "saga_step_done", "saga_step_undone", "saga_commit_and_claim", "saga_grant")
 """Functions of earlier versions: a database that has them could not drop its tables, whose row types they take."""
 
 

@@ -131,7 +131,6 @@ DEFECTS = (
         (
             ("saga_undo_first", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
             ("saga_route", "ORDER BY undo_rank DESC", "ORDER BY undo_rank"),
-            ("saga_route", "-undo_rank FROM", "undo_rank FROM"),
         ),
     ),
     Defect(
@@ -199,7 +198,7 @@ DEFECTS = (
         "P11",
         "a key is not written",
         "one_key",
-        (("saga_create", "p_actor, key,", "p_actor, NULL,"),),
+        (("saga_create", "p_actor, key,", "p_actor, NULL,"), ("saga_start", "p_actor, p_key,", "p_actor, NULL,")),
     ),
     Defect(
         "a message lost with its sagas",

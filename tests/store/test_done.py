@@ -1,11 +1,15 @@
-"""Where there is nothing to decide `saga_done` and `saga_undone` write what the rules (`saga_commit`) would write."""
+"""Where there is nothing to decide the plain ways write what the rules would write: `saga_done`, `saga_undone`,
+`saga_failed`, `saga_hint`, and `saga_start` what `saga_create` writes.
+"""
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from sagas.store.requests import Onward
+from sagas import SagaId
+from sagas.store.requests import Onward, StartRequest
 from tests.store.lab import ASKED, ONCE, PIVOT, Lab, Run
 
 BY_THE_RULES = """
@@ -131,6 +135,143 @@ def test_what_is_undone_is_written_as_the_rules_write_it(lab: Lab, first: str) -
             assert one.pop("saga 0 wake_at") <= other.pop("saga 0 wake_at")
             assert differing([one], [other]) == []
         assert differing(onward[-1:], expected[-1:]) == []
+
+
+NO_PLAIN_FAILURE = """
+CREATE OR REPLACE FUNCTION saga_failed(p_saga uuid, p_step text, p_attempt uuid, p_error jsonb, p_retry_in float)
+RETURNS jsonb LANGUAGE plpgsql VOLATILE AS $$ BEGIN RETURN NULL; END $$
+"""
+NO_PLAIN_HINT = """
+CREATE OR REPLACE FUNCTION saga_hint(p_saga uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM FROM saga_instances WHERE saga_id = p_saga AND paused_at IS NULL FOR UPDATE;
+    RETURN CASE WHEN FOUND THEN saga_look(p_saga, false) END;
+END $$
+"""
+FAILING: dict[str, dict[str, Any]] = {**KINDS, "acts": {"compensate_on_failure": True}, "one try": {"attempts": 1}}
+ERRORS: list[dict[str, Any]] = [
+    {"type": "Planned", "message": "no", "traceback": None},
+    {"type": "DeadlineExceeded", "message": "so it says"},
+]
+HOW: list[tuple[float | None, dict[str, Any], float | None, int]] = [
+    (None, ERRORS[0], None, 0),
+    (0.5, ERRORS[0], 3600.0, 0),
+    (0.5, ERRORS[1], None, 1),
+    (None, ERRORS[1], None, 1),
+]
+"""Retried after so many seconds or not; the error; the saga's time limit; attempts that were lost before."""
+
+
+def play_failure(
+    lab: Lab, kinds: tuple[str, ...], fails: str, how: tuple[float | None, dict[str, Any], float | None, int]
+) -> list[dict[str, Any]]:
+    """A saga whose last step fails, then two hints of what is due; what was written and answered each time."""
+    retry_in, error, timeout, lost = how
+    names = [f"s{number}" for number in range(len(kinds))]
+    saga_type = "_".join(("fail", *kinds, "then", fails, str(timeout and int(timeout)))).replace(" ", "_")
+    steps: dict[str, Any] = {name: KINDS[kind] for name, kind in zip(names, kinds, strict=True)}
+    lab.define(saga_type, timeout, **steps, last=FAILING[fails], after={})
+    saga = lab.start(saga_type, {"n": 1}, correlation_id="c", actor="somebody")
+    saga.do(*names, output={"n": 1})
+    for _ in range(lost):
+        saga.lose("last")
+    seen = []
+    if saga.step("last")["state"] == "PENDING":
+        answer = saga.commit("last", saga.claim("last"), "failed", error=error, retry_in=retry_in, ride=bool(lost))
+        seen.append({key: answer.get(key) for key in ("verdict", "next", "route", "touched")} | written(saga))
+    for seconds in (0, 1, 5):
+        lab.advance(seconds)
+        hint = lab.store.hint(saga.saga_id) or {}
+        seen.append({key: hint[key] for key in hint if key != "saga_id"} | written(saga))
+    return seen
+
+
+def at(clock: Any, seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same without what differs from saga to saga: times as seconds since then, and no attempt's id."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return (value - clock).total_seconds()
+        return {key: value[key] for key in value if key != "attempt_id"} if isinstance(value, dict) else value
+
+    return [{key: plain(value) for key, value in one.items() if key != "since"} for one in seen]
+
+
+@pytest.mark.parametrize("fails", FAILING)
+def test_a_failure_is_written_as_the_rules_write_it(lab: Lab, fails: str) -> None:
+    """R1, R10, R16: the turn, and the hint of the first undo, of every kind of step after every other."""
+    ways = [
+        (kinds, fails, how)
+        for kinds in [(), *((kind,) for kind in KINDS), ("plain", "no undo"), ("asked", "transactional", "plain")]
+        for how in HOW
+    ]
+
+    def played() -> list[list[dict[str, Any]]]:
+        return [at(lab.now(), play_failure(lab, *way)) for way in ways]
+
+    plain = played()
+    lab.sql(NO_PLAIN_FAILURE)
+    lab.sql(NO_PLAIN_HINT)
+    for way, expected, found in zip(ways, plain, played(), strict=True):
+        assert differing(found, expected) == [], way
+
+
+def test_a_failure_of_one_that_waits_for_others(lab: Lab) -> None:
+    """R1: what may have acted is undone before what is done, as the rules have it."""
+    run = lab.run(a={}, b={"attempts": 2}, c={})
+    run.do("a")
+    run.lose("b")
+    assert run.do("b", outcome="failed")["next"] == "undo"
+    assert [hop["step"] for hop in (lab.store.hint(run.saga_id) or {})["route"]] == ["b", "a"]
+
+
+STARTS: list[dict[str, Any]] = [
+    {},
+    {"correlation_id": "c", "actor": "somebody", "metadata": {"x": [1, None]}},
+    {"shadow": True},
+]
+
+
+@pytest.mark.parametrize("timeout", [None, 1.0, 3600.0])
+@pytest.mark.parametrize("published", [False, True])
+def test_a_start_is_written_as_many_are(lab: Lab, timeout: float | None, published: bool) -> None:
+    """R8: one saga by `saga_start` is what `saga_create` makes of one."""
+    kinds: dict[str, Any] = {kind.replace(" ", "_"): options for kind, options in KINDS.items()}
+    lab.define("kinds", timeout, **kinds)
+    queues: dict[str, Any] = {"queue": "to.{where}"}
+    lab.define("routed", timeout, a=queues, b={}, c=queues)
+
+    def started(number: int) -> list[dict[str, Any]]:
+        seen = []
+        for saga_type in ("kinds", "routed"):
+            for fields in STARTS:
+                key = f"k{number}" if "actor" in fields else None
+                request = StartRequest(saga_type, {"where": "here"}, key, published=published, **fields)
+                answer = lab.store.start(request)
+                again = lab.store.start(request) if key else None
+                found = {f"answer {key}": value for key, value in answer.items() if key != "saga_id"}
+                assert again is None or (again["created"], again["saga_id"]) == (False, answer["saga_id"])
+                seen.append({**found, **written(Run(lab, SagaId(answer["saga_id"])))})
+                seen[-1].pop("saga 0 idempotency_key")
+        return seen
+
+    plain = started(1)
+    lab.sql(BY_THE_SETS)
+    assert differing(started(2), plain) == []
+
+
+BY_THE_SETS = """
+CREATE OR REPLACE FUNCTION saga_start(
+    p_type text, p_payload jsonb, p_key text, p_correlation text, p_actor text, p_saga uuid, p_metadata jsonb,
+    p_version integer, p_published boolean
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN saga_create(p_type, jsonb_build_array(jsonb_build_object('payload', p_payload, 'key', p_key, 'saga_id',
+        p_saga)), p_correlation, p_actor, p_metadata, p_version, p_published) -> 0;
+END $$
+"""
 
 
 def test_a_late_or_repeated_report_is_for_the_rules(lab: Lab) -> None:

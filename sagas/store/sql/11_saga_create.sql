@@ -50,12 +50,14 @@ BEGIN
         FROM items WHERE first ORDER BY n
         ON CONFLICT DO NOTHING RETURNING saga_id
     ), steps AS (
-        INSERT INTO saga_steps (saga_id, step_name, step_order, stage, idempotent, transactional, pivot,
+        -- A step's id is made of its saga's and its place: no system call for the randomness of each.
+        INSERT INTO saga_steps (step_id, saga_id, step_name, step_order, stage, idempotent, transactional, pivot,
             compensate_on_failure, has_compensation, has_verify, timeout_s, undo_timeout_s, max_attempts,
             undo_max_attempts, queue, undo_queue, priority, child, published_at, look_at)
-        SELECT i.saga_id, p.name, p.place - 1, p.place - 1, p.idempotent, p.transactional, p.pivot,
-            p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s, p.undo_timeout_s, p.max_attempts,
-            p.undo_max_attempts, saga_queue(p.queue, i.payload), saga_queue(p.undo_queue, i.payload), p.priority, p.child,
+        SELECT md5(i.saga_id::text || p.place)::uuid, i.saga_id, p.name, p.place - 1, p.place - 1, p.idempotent,
+            p.transactional, p.pivot, p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s,
+            p.undo_timeout_s, p.max_attempts, p.undo_max_attempts, saga_queue(p.queue, i.payload),
+            saga_queue(p.undo_queue, i.payload), p.priority, p.child,
             CASE WHEN p_published AND p.place = 1 THEN v_now END, CASE WHEN p.place = 1 THEN v_look END
         FROM made JOIN items i ON i.saga_id = made.saga_id AND i.first
         CROSS JOIN ROWS FROM (jsonb_to_recordset(d.steps) AS (name text, idempotent boolean, transactional boolean,

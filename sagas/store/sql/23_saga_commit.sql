@@ -1,5 +1,5 @@
 -- Write one attempt's outcome by the rules, if the attempt is still the current one (P3, R4, R5); what is plainly done is
--- written by saga_done and saga_undone, which ask here for all else.
+-- written by saga_done and saga_undone, which ask here for all else; what has plainly failed, by saga_failed.
 -- p_ride: the message that carried this step carries its successor too. p_events: [[type, payload], ...] of ctx.emit.
 -- p_steps, p_next: what the reporting process may go on to, and as which attempt. Claimed here only where the reply to
 -- the same commit was lost: asked again, the same attempt is granted again (R5). p_margin as in saga_claim.
@@ -20,6 +20,10 @@ DECLARE
     v_next text;
     v_claim jsonb;
 BEGIN
+    IF p_outcome = 'failed' THEN
+        v_claim := saga_failed(p_saga, p_step, p_attempt, p_error, p_retry_in);
+        IF v_claim IS NOT NULL THEN RETURN v_claim; END IF;
+    END IF;
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
     SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step;
     IF NOT FOUND THEN

@@ -18,6 +18,8 @@ DECLARE
     v_pid integer;
     v_started double precision;
     v_claim jsonb;
+    v_end text;
+    v_error jsonb;
     v_event bigint;
 BEGIN
     SELECT correlation_id, actor, parent_saga_id INTO v_correlation, v_actor, v_parent FROM saga_instances
@@ -46,6 +48,17 @@ BEGIN
         IF v_claim IS NOT NULL THEN
             RETURN jsonb_build_object('verdict', 'committed', 'next', 'undo', 'then', v_claim);
         END IF;
+    END IF;
+    IF saga_undo_first(p_saga) IS NULL THEN
+        -- Nothing is left to undo: what saga_undo_next writes then.
+        UPDATE saga_steps SET state = 'SKIPPED', look_at = NULL WHERE saga_id = p_saga AND state = 'PENDING';
+        UPDATE saga_instances SET state = end_as, completed_at = saga_now(), wake_at = NULL, live_claims = 0
+        WHERE saga_id = p_saga
+        RETURNING CASE end_as WHEN 'CANCELLED' THEN 'SagaCancelled' ELSE 'SagaCompensated' END, error INTO v_end, v_error;
+        v_event := saga_append(v_stream, v_end, jsonb_strip_nulls(jsonb_build_object('error', v_error)), p_saga,
+            v_correlation, NULL, v_actor);
+        IF v_parent IS NOT NULL THEN PERFORM saga_tell_parent(v_parent, p_saga); END IF;
+        RETURN jsonb_build_object('verdict', 'committed', 'next', 'end', 'touched', v_parent);
     END IF;
     UPDATE saga_instances SET live_claims = 0 WHERE saga_id = p_saga;
     RETURN saga_answer(p_saga, saga_undo_next(p_saga, true), p_ride, true, v_order, v_parent);
