@@ -17,6 +17,7 @@ from sagas.runtime import seen
 from sagas.runtime.continuation import GoesOn
 from sagas.runtime.engine import Engine
 from sagas.runtime.limits import message_limit
+from sagas.runtime.outcomes import authors_part
 from sagas.runtime.process import claimant
 from sagas.runtime.publish import COMPENSATIONS, CONTROL, publish_route, task_name
 from sagas.runtime.reconcile import help_saga, reconcile
@@ -99,15 +100,17 @@ def _register_step_task(
             request.chain = None
             engine.continuation.go_on(report.saga_type, report.then, undo)
             return
-        follow_up(engine, known, report, ride, request)
+        problem = follow_up(engine, known, report, ride, request)
+        if problem is not None:
+            raise problem  # here, so that the traceback that Celery builds, sends and logs has few frames of ours
 
 
 _known_id = functools.lru_cache(maxsize=16)(SagaId)
 """Read once for all steps of a message."""
 
 
-def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, request: Any) -> None:
-    """Publish what comes next, and show the attempt's end to Celery: success, retry or failure."""
+def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, request: Any) -> Exception | None:
+    """Publish what comes next. What shows the attempt's end to Celery, if it is raised: a retry, or a failure."""
     error = report.outcome.error if report.outcome else None
     if report.touched:
         engine.publish(report.touched)
@@ -122,14 +125,15 @@ def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, reque
             pause = report.outcome.retry_in if report.next == "again" else None
             publish_route(engine.app, saga_id, report.saga_type, report.route, undo=report.undo, countdown=pause)
     if error is None:
-        return
+        return None
     if report.next in ("again", "wait"):
         # Shown as RETRY; the next attempt's message is published above, or woken from its row.
-        raise Retry(str(error), None, report.outcome.retry_in if report.outcome else None)
+        retry: Exception = Retry(str(error), None, report.outcome.retry_in if report.outcome else None)
+        return retry
     if isinstance(error, Exception) and not isinstance(error, MemoryError):
-        raise error
+        return error.with_traceback(authors_part(error.__traceback__))
     # A MemoryError would stop the whole worker and requeue the message: poison for the fleet.
-    raise RuntimeError(f"{type(error).__name__}: {error}")
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def register_engine_tasks(app: Celery, engine: Engine) -> None:
