@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 CONTROL = "control"
 COMPENSATIONS = "compensations"
+COMPENSATE = "sagas.compensate"
+"""The task that a step's `link_error` publishes."""
 
 
 def task_name(saga_type: str, step: str, undo: bool) -> str:
@@ -91,7 +93,7 @@ def _hop(app: Celery, saga_id: SagaId | str, name: str, hop: Mapping[str, Any], 
 
 def _help_signature(app: Celery, saga_id: SagaId | str) -> Any:
     return app.signature(
-        "sagas.compensate",
+        COMPENSATE,
         kwargs={"saga_id": str(saga_id)},
         immutable=True,
         queue=COMPENSATIONS,
