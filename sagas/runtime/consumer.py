@@ -1,4 +1,6 @@
-"""A worker's consumer that is back within two seconds of its broker (Celery's own waits up to thirty)."""
+"""A worker's consumer that is back within two seconds of its broker (Celery's own waits up to thirty), and whose pool
+knows whether it consumes the queue of compensations.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,9 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
+
+from sagas.runtime.engine import engine_of
+from sagas.runtime.publish import COMPENSATIONS
 
 log = logging.getLogger(__name__)
 
@@ -22,3 +27,21 @@ class PatientConsumer(Consumer):
 
         conn.ensure_connection(note, None, 0.5, 0.5, 2, callback=maybe_shutdown)
         return conn
+
+    def on_ready(self) -> None:
+        """It consumes, for the first time or again."""
+        super().on_ready()
+        self._note()
+
+    def add_task_queue(self, *args: Any, **options: Any) -> None:
+        """`celery control add_consumer`."""
+        super().add_task_queue(*args, **options)
+        self._note()
+
+    def cancel_task_queue(self, queue: str) -> None:
+        """`celery control cancel_consumer`."""
+        super().cancel_task_queue(queue)
+        self._note()
+
+    def _note(self) -> None:
+        engine_of(self.app).consuming.note(bool(self.task_consumer.consuming_from(COMPENSATIONS)))

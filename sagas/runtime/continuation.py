@@ -20,7 +20,15 @@ from sagas.definition import Saga
 from sagas.errors import UnknownSaga
 from sagas.runtime.handover import Granted, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE
-from sagas.runtime.publish import COMPENSATIONS, PACK, help_signature, publish_route, task_name, together
+from sagas.runtime.publish import (
+    COMPENSATE,
+    COMPENSATIONS,
+    PACK,
+    help_signature,
+    publish_route,
+    task_name,
+    together,
+)
 from sagas.step import Step
 
 if TYPE_CHECKING:
@@ -62,6 +70,10 @@ class _Message(threading.local):
     began: float = 0.0
     until: float = 0.0
     limit: float = 0.0
+    patience: float = CLAIM_PATIENCE
+    """How long its claim may wait for PostgreSQL."""
+    follows: bool = False
+    """Whether it is beyond its first task."""
     granted: Granted | None = None
     then: tuple[str, Granted | None] | None = None
 
@@ -69,13 +81,20 @@ class _Message(threading.local):
         self.began = time.monotonic()
         self.until = self.began + budget
         self.limit = limit
+        self.patience = CLAIM_PATIENCE
+        self.follows = False
         self.granted = self.then = None
 
     def advance(self) -> str | None:
         """The name of the task that is to be run now, its claim at hand or not; None at the message's end."""
         name, self.granted = self.then or (None, None)
         self.then = None
+        self.follows = True
         return name
+
+    def left(self) -> float:
+        """Seconds of its hard limit that are left."""
+        return self.limit - (time.monotonic() - self.began)
 
 
 class Continuation:
@@ -97,13 +116,14 @@ class Continuation:
         here.begin(budget, task.time_limit or math.inf)
         told: list[Told] = []
         try:
-            if brought and not self._may_bring(task):
+            if brought and self._spare(task) < 0:
                 self._send_apart(task, request, brought)
             answer = tracer(uuid, args, kwargs, request)
             ended = time.time()
             self._follow(request, told)
             # What a failed task tells its parent has no room for what followed it.
-            while brought and answer.info is None and self._may_bring(task):
+            while brought and answer.info is None and (spare := self._spare(task)) >= 0:
+                here.patience = min(spare, CLAIM_PATIENCE)
                 other = _brought(self._engine.app, request, brought.pop(0))
                 told.append(_told(task, other))
                 self._follow(other, told)
@@ -122,17 +142,18 @@ class Continuation:
             request = _successor(request, name)
             told.append(_told(self._engine.app.tasks[name], request))
 
-    def _may_bring(self, task: Task) -> bool:
-        """Whether a saga that the message brings may begin by it, as by one of its own (decision 0014)."""
-        here, now = self._message, time.monotonic()
-        if now >= here.until:
-            return False
+    def _spare(self, task: Task) -> float:
+        """For a saga that the message brings: seconds of its hard limit that the first step and its commit do not need
+        (R12); less than none if it may not begin by this message as by one of its own (decision 0014).
+        """
+        here = self._message
+        if time.monotonic() >= here.until:
+            return -1.0
         saga_type, step_name = task.name.split(".")
         key = (saga_type, 0, step_name, False)  # 0: no version; that is the row's, and is not known yet
         if key not in self._successors:
             self._successors[key] = self._first(saga_type, step_name)
-        left = here.limit - (now - here.began)
-        return any(needed <= left for _, needed in self._successors[key])
+        return max((here.left() - needed for _, needed in self._successors[key]), default=-1.0)
 
     def _first(self, saga_type: str, step_name: str) -> tuple[tuple[str, float], ...]:
         try:
@@ -167,6 +188,29 @@ class Continuation:
         """Run this when the task at hand is over."""
         self._message.then = (task_name(saga_type, then.step, undo), then)
 
+    def patience(self) -> float:
+        """How long the claim of the task at hand may wait for PostgreSQL."""
+        return self._message.patience if self._message.until else CLAIM_PATIENCE
+
+    def turn(self, saga_type: str, version: int, step_name: str) -> bool:
+        """Whether this message goes on to `sagas.compensate`, which the failing step's link_error would publish.
+
+        Its queue is another one: so only if this worker consumes that, too. And not from a message's first task, whose
+        failure is the result that its main process gets: there is no room in it for what followed.
+        """
+        here = self._message
+        if not here.until or not here.follows or time.monotonic() >= here.until or not self._engine.consuming:
+            return False
+        try:
+            saga = self._engine.registry.get(saga_type, version)
+            step = saga.get(step_name)
+        except (UnknownSaga, KeyError):
+            return False
+        if not saga.continuation or not step.continuation or self._engine.app.tasks[COMPENSATE].rate_limit:
+            return False
+        here.then = (COMPENSATE, None)
+        return True
+
     def go_back(self, found: Mapping[str, Any] | None) -> bool:
         """Whether this message, `sagas.compensate`, goes on to the undo that is due (`saga_look`): on its own queue."""
         if not self._message.until or not found or not found["undo"]:
@@ -181,18 +225,23 @@ class Continuation:
         # The row's queue: a step may name one by a field of the payload.
         if task is None or hop["queue"] != COMPENSATIONS:
             return False
+        # The message may be a step's, whose hard limit it has (R12): the undo comes first, then patience at its claim.
+        spare = self._message.left() - (task.time_limit - CLAIM_PATIENCE)
+        if spare < 0:
+            return False
+        self._message.patience = min(spare, CLAIM_PATIENCE)
         self._message.then = (task.name, None)
         return True
 
     def _may_go_on(self, step_name: str, undo: bool, saga_type: str, version: int) -> tuple[str, ...]:
-        here, now = self._message, time.monotonic()
-        if now >= here.until:
+        here = self._message
+        if time.monotonic() >= here.until:
             return ()
         key = (saga_type, version, step_name, undo)
         if key not in self._successors:
             self._successors[key] = self._find(*key)
         # Celery's hard limit is the message's: what is left of it must do for the next step and its commit (R12).
-        left = here.limit - (now - here.began)
+        left = here.left()
         return tuple(name for name, needed in self._successors[key] if needed <= left)
 
     def _find(self, saga_type: str, version: int, step_name: str, undo: bool) -> tuple[tuple[str, float], ...]:
@@ -234,6 +283,10 @@ def _successor(request: Mapping[str, Any], name: str) -> dict[str, Any]:
         hop, chain = None, []
     options = hop["options"] if hop else {}
     task_id = options.get("task_id") or str(uuid.uuid4())
+    if name == COMPENSATE:
+        # That of an errback: it has none itself, and comes from a queue of its own.
+        request = {**request, "errbacks": None}
+        request["delivery_info"] = {**(request.get("delivery_info") or {}), "routing_key": COMPENSATIONS}
     return {
         **request,
         # Told, because Celery looks for them in each request that has none: a fifth of what tracing a task takes.

@@ -11,6 +11,7 @@ from uuid import UUID
 from sagas.errors import ConfigurationError, UnknownSaga
 from sagas.events import Subscriber
 from sagas.registry import Registry
+from sagas.runtime.consuming import Consuming
 from sagas.runtime.continuation import Continuation
 from sagas.runtime.publish import publish_found
 from sagas.runtime.runner import Runner
@@ -62,6 +63,8 @@ class Engine:
     incarnation: UUID | None = None
     """Of this worker: minted when its main process starts, inherited by its pool. None in other processes."""
     subscribers: tuple[Subscriber, ...] = ()
+    consuming: Consuming = field(default_factory=Consuming)
+    """Of this worker, as its incarnation."""
 
     @cached_property
     def sql(self) -> sa.Engine:

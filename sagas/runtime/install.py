@@ -16,6 +16,7 @@ from sagas.definition import Saga
 from sagas.errors import ConfigurationError, HodeiError, StorageUnavailable
 from sagas.registry import Registry
 from sagas.runtime.command_line import one_line_under_celery
+from sagas.runtime.consuming import Consuming
 from sagas.runtime.engine import Engine, Ports, engine_of
 from sagas.runtime.nodes import Heartbeat
 from sagas.runtime.publish import COMPENSATIONS, CONTROL
@@ -143,6 +144,7 @@ class _Lifecycle:
         if getattr(sender, "app", self._engine.app) is not self._engine.app:
             return
         self._engine.incarnation = uuid.uuid4()
+        self._engine.consuming = Consuming()
         try:
             self._engine.register_definitions()
         except StorageUnavailable as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -13,6 +14,8 @@ from sagas.jsontext import JsonText
 from sagas.policy import RetryPolicy
 from sagas.runtime.limits import calm, time_limit
 from sagas.step import Step
+
+_OURS = (__name__, Step.__module__)
 
 
 class Outcome(NamedTuple):
@@ -72,3 +75,13 @@ def _raised(step: Step, phase: str, policy: RetryPolicy, error: Exception, attem
     if phase == "forward" and not step.is_idempotent and not told:
         return Outcome("unknown", error=error)
     return Outcome("failed", error=error, retry_in=None if policy.gives_up_on(error) else delay)
+
+
+def authors_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Without the frames in front that are ours: Celery copies, formats and logs each one, which took it longer than
+    all that we do for a step. All of it, where there is no other.
+    """
+    rest = traceback
+    while rest is not None and rest.tb_frame.f_globals.get("__name__") in _OURS:
+        rest = rest.tb_next
+    return rest or traceback

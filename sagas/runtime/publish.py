@@ -20,6 +20,8 @@ CONTROL = "control"
 COMPENSATIONS = "compensations"
 PACK = "hodei_pack"
 """The header of messages that bring several sagas."""
+COMPENSATE = "sagas.compensate"
+"""The task that a step's `link_error` publishes."""
 
 
 def task_name(saga_type: str, step: str, undo: bool) -> str:
@@ -110,7 +112,7 @@ def _hop(app: Celery, saga_id: SagaId | str, name: str, hop: Mapping[str, Any], 
 
 def help_signature(app: Celery, saga_id: SagaId | str) -> Any:
     return app.signature(
-        "sagas.compensate",
+        COMPENSATE,
         kwargs={"saga_id": str(saga_id)},
         immutable=True,
         queue=COMPENSATIONS,

@@ -40,6 +40,7 @@ class Report(NamedTuple):
     touched: str | None = None
     """Another saga that this has moved, its child or its parent; its message may be due."""
     then: Granted | None = None
+    version: int = 0
 
     @property
     def undo(self) -> bool:
@@ -73,14 +74,17 @@ class Runner:
         ride: bool = False,
         granted: Granted | None = None,
         may_go_on: MayGoOn | None = None,
+        patience: float = CLAIM_PATIENCE,
     ) -> Report:
         """One attempt. `ride`: the message at hand carries the successor, too. Raises StorageUnavailable.
+
+        `patience`: how long (seconds) PostgreSQL may be away at the claim.
 
         `granted`: it is claimed already. `may_go_on`: the commit may claim what comes next, which the caller then runs
         (`Report.then`).
         """
         attempt_id = granted.attempt_id if granted else uuid.uuid4()
-        claim = granted.claim if granted else self._claim(saga_id, step_name, undo, attempt_id, by)
+        claim = granted.claim if granted else self._claim(saga_id, step_name, undo, attempt_id, by, patience)
         if claim["verdict"] != "granted":
             log.info("saga %s step %s: claim refused, %s", saga_id, step_name, claim["verdict"])
             return Report(claim["verdict"])
@@ -107,12 +111,13 @@ class Runner:
             outcome=outcome,
             touched=answer.get("touched"),
             then=attempt.next.granted(answer, step_name, outcome) if attempt.next else None,
+            version=claim["version"],
         )
 
     def _claim(
-        self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant
+        self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant, patience: float
     ) -> dict[str, Any]:
-        return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), CLAIM_PATIENCE)
+        return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), patience)
 
 
 @dataclass(slots=True)

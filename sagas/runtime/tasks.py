@@ -17,8 +17,9 @@ from sagas.runtime import seen
 from sagas.runtime.continuation import GoesOn
 from sagas.runtime.engine import Engine
 from sagas.runtime.limits import message_limit
+from sagas.runtime.outcomes import authors_part
 from sagas.runtime.process import claimant
-from sagas.runtime.publish import COMPENSATIONS, CONTROL, publish_route, task_name
+from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, CONTROL, publish_route, task_name
 from sagas.runtime.reconcile import help_saga, reconcile
 from sagas.runtime.runner import Report
 from sagas.runtime.verbs import cancel_saga
@@ -91,6 +92,7 @@ def _register_step_task(
                 ride=ride,
                 granted=engine.continuation.granted(step_name),
                 may_go_on=engine.continuation.gate(step_name, undo),
+                patience=engine.continuation.patience(),
             )
         except StorageUnavailable:
             request.chain = None
@@ -99,15 +101,19 @@ def _register_step_task(
             request.chain = None
             engine.continuation.go_on(report.saga_type, report.then, undo)
             return
-        follow_up(engine, known, report, ride, request)
+        problem = follow_up(engine, known, report, ride, request)
+        if problem is not None:
+            if starts_back(report) and engine.continuation.turn(report.saga_type, report.version, step_name):
+                request.errbacks = None
+            raise problem  # here, so that the traceback that Celery builds, sends and logs has few frames of ours
 
 
 _known_id = functools.lru_cache(maxsize=16)(SagaId)
 """Read once for all steps of a message."""
 
 
-def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, request: Any) -> None:
-    """Publish what comes next, and show the attempt's end to Celery: success, retry or failure."""
+def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, request: Any) -> Exception | None:
+    """Publish what comes next. What shows the attempt's end to Celery, if it is raised: a retry, or a failure."""
     error = report.outcome.error if report.outcome else None
     if report.touched:
         engine.publish(report.touched)
@@ -117,19 +123,26 @@ def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, reque
         if report.outcome is None:
             # A stray or early message; it moves the saga if nothing else is on its way (R9).
             engine.publish(saga_id)
-        elif error is None or report.phase == "undo" or report.next != "undo":
+        elif not starts_back(report):
             # Where a step fails for good it raises below, and its link_error starts the compensations.
             pause = report.outcome.retry_in if report.next == "again" else None
             publish_route(engine.app, saga_id, report.saga_type, report.route, undo=report.undo, countdown=pause)
     if error is None:
-        return
+        return None
     if report.next in ("again", "wait"):
         # Shown as RETRY; the next attempt's message is published above, or woken from its row.
-        raise Retry(str(error), None, report.outcome.retry_in if report.outcome else None)
+        retry: Exception = Retry(str(error), None, report.outcome.retry_in if report.outcome else None)
+        return retry
     if isinstance(error, Exception) and not isinstance(error, MemoryError):
-        raise error
+        return error.with_traceback(authors_part(error.__traceback__))
     # A MemoryError would stop the whole worker and requeue the message: poison for the fleet.
-    raise RuntimeError(f"{type(error).__name__}: {error}")
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def starts_back(report: Report) -> bool:
+    """Whether it is a step that fails for good: its link_error, and no message of ours, starts the compensations."""
+    failed = report.outcome is not None and report.outcome.error is not None
+    return failed and report.phase != "undo" and report.next == "undo"
 
 
 def register_engine_tasks(app: Celery, engine: Engine) -> None:
@@ -195,7 +208,7 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
         return cancel_saga(engine, SagaId(saga_id), reason, actor)
 
     # One argument and bind=True: dispatched as a task of its own, never run inline in a dying worker (L41).
-    @app.task(name="sagas.compensate", base=_going_on(app), bind=True, acks_late=True, queue=COMPENSATIONS, **quiet)
+    @app.task(name=COMPENSATE, base=_going_on(app), bind=True, acks_late=True, queue=COMPENSATIONS, **quiet)
     def compensate(self: Any, saga_id: str) -> None:
         help_saga(engine, SagaId(saga_id))
 

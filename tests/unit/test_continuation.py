@@ -10,6 +10,7 @@ from sagas import Saga
 from sagas.runtime.continuation import Continuation, _successor
 from sagas.runtime.engine import Engine
 from sagas.runtime.install import install
+from sagas.runtime.limits import CLAIM_PATIENCE
 
 
 def nothing(ctx: object) -> None:
@@ -103,3 +104,78 @@ def test_a_continued_request_has_the_headers_of_its_message() -> None:
         assert context.headers == {"traceparent": "00-1"}
         assert (context.traceparent, context.root_id) == ("00-1", "r")
     assert Context(_successor({"id": "1", "task": "order.a"}, "order.b")).headers == {}
+
+
+def turns(saga: Saga, *, first: bool = False, consuming: bool = True, budget: float = 60.0, **conf: Any) -> bool:
+    """Whether a message of `order.a` that is at b, which fails, goes on to `sagas.compensate`."""
+    engine = engine_with(saga, **conf)
+    engine.consuming.note(consuming)
+    message = engine.continuation._message
+    message.begin(budget, engine.app.tasks["order.a"].time_limit)
+    if not first:
+        message.advance()
+    turned = engine.continuation.turn("order", 1, "b")
+    assert turned == (message.advance() == "sagas.compensate")
+    return turned
+
+
+def test_a_failed_step_turns_back_at_once() -> None:
+    assert turns(saga())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"consuming": False},
+        {"first": True},
+        {"budget": -1.0},
+        {"task_annotations": {"sagas.compensate": {"rate_limit": "1/m"}}},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_where_somebody_could_see_it_a_failed_steps_link_error_is_published(given: dict[str, Any]) -> None:
+    assert not turns(saga(), **given)
+
+
+def test_a_saga_or_a_step_that_goes_by_messages_does_so_back_too() -> None:
+    assert not turns(saga(continuation=False))
+    assert not turns(saga(second={"continuation": False}))
+
+
+def test_outside_a_message_nothing_turns() -> None:
+    engine = engine_with(saga())
+    engine.consuming.note(True)
+    assert not engine.continuation.turn("order", 1, "b")
+    assert not engine.continuation.turn("order", 2, "b")
+
+
+def test_an_undo_in_a_steps_message_fits_into_its_limit() -> None:
+    """R12: its own time comes first; what is left is patience at its claim."""
+    found = {"undo": True, "saga_type": "order", "version": 1, "route": [{"step": "a", "queue": "compensations"}]}
+    for undo_timeout, goes in ((10, True), (600, False)):
+        made = Saga("order")
+        made.step(name="a")(nothing).compensation(nothing, timeout=undo_timeout)
+        made.step(name="b", timeout=10)(nothing)
+        engine = engine_with(made)
+        continuation = engine.continuation
+        continuation._message.begin(60.0, engine.app.tasks["order.b"].time_limit)
+        continuation._message.began -= 5.0
+        assert continuation.go_back(found) is goes
+        assert continuation.patience() == pytest.approx(CLAIM_PATIENCE - (5.0 if goes else 0.0), abs=1.0)
+
+
+def test_a_continued_errback_is_as_its_message_would_be() -> None:
+    """No errback of its own, and from its own queue."""
+    errback = {"task": "sagas.compensate"}
+    failed = {
+        "id": "1",
+        "root_id": "r",
+        "task": "order.b",
+        "errbacks": [errback],
+        "delivery_info": {"routing_key": "q"},
+    }
+    request = _successor(failed, "sagas.compensate")
+    assert (request["errbacks"], request["parent_id"], request["root_id"]) == (None, "1", "r")
+    assert request["delivery_info"] == {"routing_key": "compensations"}
+    assert failed["errbacks"] == [errback] and failed["delivery_info"] == {"routing_key": "q"}
+    assert _successor(request, "order.a.compensate")["errbacks"] is None

@@ -1,5 +1,6 @@
 """When a failed attempt is tried again, and what each end of the author's code means (R2)."""
 
+import traceback
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from sagas import CancelSaga, DefinitionError, NotReady, PermanentError, RetryPolicy, Saga, SagaContext, SagaId
 from sagas.errors import StepTimeLimit
-from sagas.runtime.outcomes import Outcome, execute
+from sagas.runtime.outcomes import Outcome, authors_part, execute
 
 
 @given(
@@ -192,3 +193,18 @@ def test_an_error_can_always_be_stored(text: str) -> None:
     assert len(stored["message"]) <= 2000
     assert "\x00" not in stored["message"]
     stored["message"].encode()
+
+
+@pytest.mark.parametrize("phase", ["forward", "undo", "verify"])
+def test_a_traceback_begins_where_the_authors_code_does(phase: str) -> None:
+    """Celery copies, formats and logs each frame; those of the engine tell a user nothing."""
+    error = outcome(PermanentError("no"), phase).error
+    assert error is not None
+    assert [frame.name for frame in traceback.extract_tb(authors_part(error.__traceback__))] == ["body"]
+
+
+def test_a_traceback_without_a_frame_of_the_authors_stays() -> None:
+    step = Saga("order").step(name="a")(lambda: None)
+    error = execute(step, SagaContext(SagaId.new(), "order"), {"phase": "forward", "timeout_s": 30.0}).error
+    assert isinstance(error, TypeError)
+    assert error.__traceback__ is not None and authors_part(error.__traceback__) is error.__traceback__

@@ -73,18 +73,69 @@ def test_a_message_whose_time_is_used_up_publishes_the_next(
     assert names(effects, "prerun") == TASKS
 
 
-def test_undos_go_on_too(
-    start_worker: StartWorker, saga_client: "SagaClient", effects: Effects, start_beat: StartBeat
-) -> None:
-    """The way back: the failed step's link_error, and all compensations by that message."""
-    start_worker(env=AMPLE)
+UNDOS = [f"scenario.{step}.compensate" for step in ("three", "two", "one")]
+
+
+def came_back(saga_client: "SagaClient", effects: Effects) -> None:
+    """A saga whose last step fails is undone, by all the tasks that do it one by one."""
     handle = saga_client.start("scenario", plan(four="fail"))
     assert handle.result(timeout=30).outcome == "COMPENSATED"
-    assert names(effects, "received") == ["scenario.one", "sagas.compensate"]
     wait_for(lambda: len(names(effects, "postrun")) == 8)
-    undos = [f"scenario.{step}.compensate" for step in ("three", "two", "one")]
-    assert names(effects, "postrun") == [*TASKS, "sagas.compensate", *undos]
+    assert names(effects, "postrun") == [*TASKS, "sagas.compensate", *UNDOS]
     assert effects.story(handle.saga_id, ("undo",)) == ["undo three", "undo two", "undo one"]
+    around = seen(effects, "prerun", "postrun")
+    begun = {row["step"]: row["detail"] for row in around if row["kind"] == "prerun"}
+    assert begun["sagas.compensate"]["parent"] == begun["scenario.four"]["task_id"]
+    assert {one["root"] for one in begun.values()} == {str(handle.saga_id)}
+    states = {row["step"]: row["detail"]["state"] for row in around if row["kind"] == "postrun"}
+    assert states.pop("scenario.four") == "FAILURE"
+    assert set(states.values()) == {"SUCCESS"}
+
+
+def test_undos_go_on_too(start_worker: StartWorker, saga_client: "SagaClient", effects: Effects) -> None:
+    """The way back, by the same message: this worker consumes the queue that the link_error would go to."""
+    start_worker(env=AMPLE)
+    came_back(saga_client, effects)
+    assert names(effects, "received") == ["scenario.one"]
+
+
+def test_where_compensations_are_another_workers_they_stay_so(
+    start_worker: StartWorker, saga_client: "SagaClient", effects: Effects
+) -> None:
+    """The failed step's link_error is published; that message runs all undos."""
+    start_worker(queues=("steps", "control"), name="steps", env=AMPLE)
+    start_worker(queues=("compensations",), name="back", env=AMPLE)
+    came_back(saga_client, effects)
+    assert names(effects, "received") == ["scenario.one", "sagas.compensate"]
+    assert len({row["pid"] for row in seen(effects, "prerun")}) == 2
+
+
+def test_a_worker_knows_what_it_consumes_just_now(
+    start_worker: StartWorker, saga_client: "SagaClient", effects: Effects, broker_url: str
+) -> None:
+    """`celery control cancel_consumer` and `add_consumer`, also for the children of its pool, forked before."""
+    start_worker(env=AMPLE)
+    with Celery("operator", broker=broker_url) as operator:
+        operator.control.cancel_consumer("compensations", reply=True)
+        handle = saga_client.start("scenario", plan(four="fail"))
+        wait_for(lambda: len(names(effects, "postrun")) == len(TASKS))
+        operator.control.add_consumer("compensations", reply=True)
+    assert handle.result(timeout=30).outcome == "COMPENSATED"
+    wait_for(lambda: len(names(effects, "postrun")) == 8)
+    assert names(effects, "received") == ["scenario.one", "sagas.compensate"]
+    assert saga_client.start("scenario", plan(four="fail")).result(timeout=30).outcome == "COMPENSATED"
+    wait_for(lambda: len(names(effects, "postrun")) == 16)
+    assert names(effects, "received") == ["scenario.one", "sagas.compensate", "scenario.one"]
+
+
+def test_a_death_on_the_way_back_loses_nothing(
+    start_worker: StartWorker, start_beat: StartBeat, saga_client: "SagaClient", effects: Effects
+) -> None:
+    """P1: there is no message of a link_error any more; the saga's row says that it is to be undone."""
+    start_worker(env=AMPLE)
+    start_beat()
+    handle = saga_client.start("scenario", plan(undo_three="die", four="fail"))
+    assert handle.result(timeout=60).outcome == "COMPENSATED"
 
 
 def test_a_process_that_dies_in_a_continued_step_loses_nothing(
@@ -134,10 +185,11 @@ def test_events_tell_of_each_step(
         for event in list(events):
             if event["type"].startswith("task-"):
                 found.setdefault(event["uuid"], []).append(event)
-        return {told[0]["name"]: told for told in found.values() if told[0]["name"].startswith("scenario.")}
+        names = {*TASKS, "sagas.compensate", *UNDOS}
+        return {told[0]["name"]: told for told in found.values() if told[0]["name"] in names}
 
     wait_for(
-        lambda: len(stories()) == 7 and all(len(told) == 3 for told in stories().values()), 15, lambda: str(stories())
+        lambda: len(stories()) == 8 and all(len(told) == 3 for told in stories().values()), 15, lambda: str(stories())
     )
     told = stories()
     for name, (received, started, ended) in told.items():
@@ -148,5 +200,6 @@ def test_events_tell_of_each_step(
     for before, after in pairwise(TASKS):
         assert told[after][0]["parent_id"] == told[before][0]["uuid"]
         assert told[before][2]["timestamp"] <= told[after][2]["timestamp"]
+    assert told["sagas.compensate"][0]["parent_id"] == told["scenario.four"][0]["uuid"]
     assert "PermanentError" in told["scenario.four"][2]["exception"]
     assert "Traceback" in told["scenario.four"][2]["traceback"]
