@@ -10,7 +10,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ from celery.app.task import Context
 
 from sagas.definition import Saga
 from sagas.errors import UnknownSaga
-from sagas.runtime.handover import Granted, MayGoOn
+from sagas.runtime.handover import Granted, MayGoOn, Offer
 from sagas.runtime.limits import CLAIM_PATIENCE
 from sagas.runtime.publish import (
     COMPENSATE,
@@ -30,6 +30,8 @@ from sagas.runtime.publish import (
     together,
 )
 from sagas.step import Step
+from sagas.store.requests import Another, Claimant
+from sagas.types import SagaId
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -75,15 +77,22 @@ class _Message(threading.local):
     follows: bool = False
     """Whether it is beyond its first task."""
     granted: Granted | None = None
+    brought: list[str]
+    """Sagas that it brings besides, and that have not begun."""
+    first: Task | None = None
+    """The task that they begin with."""
+    other: Granted | None = None
+    """The first one's claim, if a commit has made it."""
     then: tuple[str, Granted | None] | None = None
 
-    def begin(self, budget: float, limit: float) -> None:
+    def begin(self, budget: float, limit: float, first: Task | None = None, brought: Sequence[str] = ()) -> None:
         self.began = time.monotonic()
         self.until = self.began + budget
         self.limit = limit
         self.patience = CLAIM_PATIENCE
         self.follows = False
-        self.granted = self.then = None
+        self.granted = self.then = self.other = None
+        self.first, self.brought = first, list(brought)
 
     def advance(self) -> str | None:
         """The name of the task that is to be run now, its claim at hand or not; None at the message's end."""
@@ -113,21 +122,22 @@ class Continuation:
             self._send_apart(task, request, brought)
             return tracer(uuid, args, kwargs, request)
         here = self._message
-        here.begin(budget, task.time_limit or math.inf)
+        here.begin(budget, task.time_limit or math.inf, task, brought)
         told: list[Told] = []
         try:
-            if brought and self._spare(task) < 0:
-                self._send_apart(task, request, brought)
+            if here.brought and self._spare() < 0:
+                self._send_apart(task, request, here.brought)
             answer = tracer(uuid, args, kwargs, request)
             ended = time.time()
             self._follow(request, told)
-            # What a failed task tells its parent has no room for what followed it.
-            while brought and answer.info is None and (spare := self._spare(task)) >= 0:
-                here.patience = min(spare, CLAIM_PATIENCE)
-                other = _brought(self._engine.app, request, brought.pop(0))
+            # What is claimed is run. Otherwise: what a failed task tells its parent has no room for what followed it.
+            while here.brought and (here.other or (answer.info is None and self._spare() >= 0)):
+                here.patience = min(max(self._spare(), 0.0), CLAIM_PATIENCE)
+                here.granted, here.other = here.other, None
+                other = _brought(self._engine.app, request, here.brought.pop(0))
                 told.append(_told(task, other))
                 self._follow(other, told)
-            self._send_apart(task, request, brought)
+            self._send_apart(task, request, here.brought)
         finally:
             here.until = 0.0
         if not told:
@@ -142,14 +152,30 @@ class Continuation:
             request = _successor(request, name)
             told.append(_told(self._engine.app.tasks[name], request))
 
-    def _spare(self, task: Task) -> float:
+    def offer(self, by: Claimant) -> Offer:
+        """For the runner, at this step: the next saga that the message brings, if it may begin now."""
+
+        def another() -> Another | None:
+            here = self._message
+            if not here.until or not here.brought or here.first is None or self._spare() < 0:
+                return None
+            _, step = here.first.name.split(".")
+            return Another(SagaId(here.brought[0]), step, uuid.uuid4(), by)
+
+        return another
+
+    def taken(self, other: Granted | None) -> None:
+        """The claim of what was on offer is made, or may be."""
+        self._message.other = other
+
+    def _spare(self) -> float:
         """For a saga that the message brings: seconds of its hard limit that the first step and its commit do not need
         (R12); less than none if it may not begin by this message as by one of its own (decision 0014).
         """
         here = self._message
-        if time.monotonic() >= here.until:
+        if here.first is None or time.monotonic() >= here.until:
             return -1.0
-        saga_type, step_name = task.name.split(".")
+        saga_type, step_name = here.first.name.split(".")
         key = (saga_type, 0, step_name, False)  # 0: no version; that is the row's, and is not known yet
         if key not in self._successors:
             self._successors[key] = self._first(saga_type, step_name)

@@ -14,7 +14,7 @@ from sagas.context import Outputs, SagaContext
 from sagas.errors import InvalidPayload, StepTimeLimit, UnknownSaga
 from sagas.jsontext import JsonText, to_json
 from sagas.registry import Registry
-from sagas.runtime.handover import Granted, Handover, MayGoOn
+from sagas.runtime.handover import Granted, Handover, MayGoOn, Offer
 from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
 from sagas.runtime.outcomes import Outcome, execute
 from sagas.runtime.renewal import renewed
@@ -41,6 +41,8 @@ class Report(NamedTuple):
     """Another saga that this has moved, its child or its parent; its message may be due."""
     then: Granted | None = None
     version: int = 0
+    other: Granted | None = None
+    """The claim of another saga's step that the commit has made with it, or may have made."""
 
     @property
     def undo(self) -> bool:
@@ -74,6 +76,7 @@ class Runner:
         ride: bool = False,
         granted: Granted | None = None,
         may_go_on: MayGoOn | None = None,
+        offer: Offer = lambda: None,
         patience: float = CLAIM_PATIENCE,
     ) -> Report:
         """One attempt. `ride`: the message at hand carries the successor, too. Raises StorageUnavailable.
@@ -81,10 +84,10 @@ class Runner:
         `patience`: how long (seconds) PostgreSQL may be away at the claim.
 
         `granted`: it is claimed already. `may_go_on`: the commit may claim what comes next, which the caller then runs
-        (`Report.then`).
+        (`Report.then`); or, at a saga's end, what is on `offer` (`Report.other`).
         """
         attempt_id = granted.attempt_id if granted else uuid.uuid4()
-        claim = granted.claim if granted else self._claim(saga_id, step_name, undo, attempt_id, by, patience)
+        claim = (granted and granted.claim) or self._claim(saga_id, step_name, undo, attempt_id, by, patience)
         if claim["verdict"] != "granted":
             log.info("saga %s step %s: claim refused, %s", saga_id, step_name, claim["verdict"])
             return Report(claim["verdict"])
@@ -97,7 +100,7 @@ class Runner:
             saga_id,
             step_name,
             attempt_id,
-            Handover(may_go_on, claim) if may_go_on else None,
+            Handover(may_go_on, claim, offer) if may_go_on else None,
         )
         outcome, answer = attempt.run(claim, ride)
         if answer["verdict"] not in ("committed", "recorded"):
@@ -112,6 +115,7 @@ class Runner:
             touched=answer.get("touched"),
             then=attempt.next.granted(answer, step_name, outcome) if attempt.next else None,
             version=claim["version"],
+            other=attempt.next.other(answer) if attempt.next else None,
         )
 
     def _claim(
@@ -229,6 +233,10 @@ class _Attempt:
         session: Any = None,
     ) -> dict[str, Any]:
         done = outcome.kind in ("done", "child")
+        onward = self.next.onward() if self.next and outcome.kind == "done" else None
+        another = None
+        if self.next and outcome.kind == "done" and onward is None and session is None and claim["phase"] == "forward":
+            another = self.next.offered()
         return self.store.commit(
             self.saga_id,
             self.step_name,
@@ -239,7 +247,8 @@ class _Attempt:
             events=events if done else None,
             retry_in=outcome.retry_in,
             ride=ride,
-            onward=self.next.onward() if self.next and outcome.kind == "done" else None,
+            onward=onward,
+            another=another,
             undo=claim["phase"] == "undo",
             session=session,
         )

@@ -83,20 +83,23 @@ def _register_step_task(
         node = request.hostname or f"celery@{socket.gethostname()}"
         ride = bool(request.chain)
         known = _known_id(saga_id)
+        by = claimant(node, engine.incarnation)
         try:
             report = engine.runner.run(
                 known,
                 step_name,
                 undo=undo,
-                by=claimant(node, engine.incarnation),
+                by=by,
                 ride=ride,
                 granted=engine.continuation.granted(step_name),
                 may_go_on=engine.continuation.gate(step_name, undo),
+                offer=engine.continuation.offer(by),
                 patience=engine.continuation.patience(),
             )
         except StorageUnavailable:
             request.chain = None
             raise
+        engine.continuation.taken(report.other)
         if report.then:
             request.chain = None
             engine.continuation.go_on(report.saga_type, report.then, undo)

@@ -41,6 +41,15 @@ class Onward(NamedTuple):
     attempt_id: uuid.UUID
 
 
+class Another(NamedTuple):
+    """The step of another saga that the commit of a saga's last step may claim with it, as this attempt."""
+
+    saga_id: SagaId
+    step: str
+    attempt_id: uuid.UUID
+    by: Claimant
+
+
 @dataclass(frozen=True)
 class StartRequest:
     """What `start` needs. `published`: the caller publishes the first message after its commit.

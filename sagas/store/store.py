@@ -19,7 +19,7 @@ from sagas.jsontext import to_json
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
 from sagas.store.answers import PLAIN_GRANT, Backlog, Looked
-from sagas.store.requests import Claimant, Onward, StartRequest
+from sagas.store.requests import Another, Claimant, Onward, StartRequest
 from sagas.store.wire import execute_on, first_line, is_trouble, translate
 from sagas.types import SagaId
 
@@ -29,6 +29,7 @@ START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 DONE = "SELECT saga_done("
+DONE_AND_CLAIM = "SELECT saga_done_and_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 UNDONE = "SELECT saga_undone("
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
@@ -82,7 +83,7 @@ class Store:
     def claim(self, saga_id: SagaId, step: str, undo: bool, attempt_id: uuid.UUID, by: Claimant) -> dict[str, Any]:
         """`{"verdict": "granted", ...}` with what the step needs, or another verdict that says why not."""
         answer = self._call(CLAIM, (str(saga_id), step, undo, str(attempt_id), *by.parameters()))
-        return {**PLAIN_GRANT, **answer} if answer["verdict"] == "granted" else dict(answer)
+        return _granted(answer)
 
     def commit(
         self,
@@ -97,18 +98,26 @@ class Store:
         retry_in: float | None = None,
         ride: bool = False,
         onward: Onward | None = None,
+        another: Another | None = None,
         undo: bool = False,
         session: Any = None,
     ) -> dict[str, Any]:
         """`{"verdict", "next", "route"}`, of a step or of its `undo`; with `session` in that transaction, at its end.
 
         With `onward` what comes next is claimed, too, if it is one of those: `"then"`, as `claim` answers without its
-        saga.
+        saga. With `another` (for what is done, without `onward`) that saga's step is, if this one ends: `"other"`, as
+        `claim` answers.
         """
         sql = COMMIT
         ids = (str(saga_id), step, str(attempt_id))
         parameters: tuple[Any, ...]
-        if outcome == "done":
+        if outcome == "done" and another is not None:
+            node, host, pid, started, margin, incarnation = another.by.parameters()
+            sql = DONE_AND_CLAIM
+            parameters = (*ids, to_json(output), ride, margin, to_json(events or []))
+            parameters += (str(another.saga_id), another.step, str(another.attempt_id))
+            parameters += (node, host, pid, started, incarnation)
+        elif outcome == "done":
             parameters = (*ids, to_json(output), ride, LEASE_MARGIN)
             # No more than are needed: each is text that the client makes and the server parses.
             if onward is not None or events:
@@ -122,6 +131,8 @@ class Store:
         answer = self._call(sql, parameters) if session is None else self._inside(session, sql, parameters)
         if "then" in answer:
             answer["then"] = {**PLAIN_GRANT, **answer["then"]}
+        if "other" in answer:
+            answer["other"] = _granted(answer["other"])
         return dict(answer)
 
     def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
@@ -293,3 +304,8 @@ class Store:
             # SQLAlchemy wraps what its own statements meet, but not what giving the connection back to the pool does.
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(cause)}") from error
+
+
+def _granted(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a claim answered, in full."""
+    return {**PLAIN_GRANT, **answer} if answer["verdict"] == "granted" else dict(answer)
