@@ -116,6 +116,7 @@ def test_a_worker_knows_what_it_consumes_just_now(
     """`celery control cancel_consumer` and `add_consumer`, also for the children of its pool, forked before."""
     start_worker(env=AMPLE)
     with Celery("operator", broker=broker_url) as operator:
+        operator.conf.broker_pool_limit = 0  # kombu's pools are the process's: theirs may be of another test's broker
         operator.control.cancel_consumer("compensations", reply=True)
         handle = saga_client.start("scenario", plan(four="fail"))
         wait_for(lambda: len(names(effects, "postrun")) == len(TASKS))
