@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,16 +41,19 @@ def packed(requests: Sequence[StartRequest], size: int) -> list[StartRequest]:
 
 def packs(
     requests: Sequence[StartRequest], answers: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
-    """The answers that need a message, each with the sagas that it brings: those just made that have the same route."""
-    brings: dict[str, list[str]] = {}
+) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """The answers that need a message, each with the sagas that it brings: those just made that have the same route.
+
+    What was there before, or came earlier in the same call, has its message.
+    """
     made = {answer["saga_id"]: answer for answer in answers if answer["created"]}
+    brings: dict[str, list[str]] = {}
     for request, answer in zip(requests, answers, strict=True):
+        if not answer["created"]:
+            continue
         first = made.get(str(request.brought_by))
-        if first and answer["created"] and answer["route"] == first["route"]:
-            brings.setdefault(first["saga_id"], []).append(answer["saga_id"])
+        if first and answer["route"] == first["route"]:
+            brings[first["saga_id"]].append(answer["saga_id"])
         else:
             brings[answer["saga_id"]] = []
-    for answer in answers:
-        if answer["saga_id"] in brings:
-            yield answer, brings.pop(answer["saga_id"])
+    return [(made[first], others) for first, others in brings.items()]

@@ -114,6 +114,18 @@ def test_a_key_that_is_taken_stays_with_its_own_message(
     assert [ids(one)[0] for one in sent] == [str(one.saga_id) for one in handles if one.saga_id not in before]
 
 
+def test_a_key_that_comes_twice_takes_nobody_out_of_its_message(
+    client: SagaClient, messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's, by the last of those that its message brings."""
+    monkeypatch.setattr(packs, "SPREAD", 1)
+    handles = client.start_many("order", [{}] * 6, idempotency_keys=["k0", "k1", "k2", "k3", "k1", "k0"])
+    started = [str(one.saga_id) for one in handles]
+    assert started[4:] == [started[1], started[0]]
+    (message,) = messages()
+    assert [ids(message)[0], *message["headers"][PACK]["sagas"]] == started[:4]
+
+
 def test_they_are_those_of_start(client: SagaClient, messages: Messages, own: None) -> None:
     one = client.start("order", {"number": 0})
     many = client.start_many("order", [{"number": number} for number in range(1, 205)])
