@@ -1,5 +1,6 @@
 """Local continuation: a message goes on to the next steps of its saga in the same process (design 6.5), and to the
 sagas that it brings besides (`packs`).
+
 Not a second engine: the commit of a step claims the next one with it, and that one is run as the Celery task it is,
 with its own id, name, parent and signals, only without the broker in between.
 """
@@ -12,58 +13,22 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from celery.app.task import Context
+from typing import TYPE_CHECKING, Any
 
 from sagas.definition import Saga
 from sagas.errors import UnknownSaga
+from sagas.runtime.continued import Continued, Told, brought, successor, told
 from sagas.runtime.handover import Granted, MayGoOn, Offer
 from sagas.runtime.limits import CLAIM_PATIENCE
-from sagas.runtime.publish import (
-    COMPENSATE,
-    COMPENSATIONS,
-    PACK,
-    help_signature,
-    publish_route,
-    task_name,
-    together,
-)
+from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, PACK, publish_route, saga_and_step, task_name, together
 from sagas.step import Step
 from sagas.store.requests import Another, Claimant
 from sagas.types import SagaId
 
 if TYPE_CHECKING:
-    from celery import Celery, Task
+    from celery import Task
 
     from sagas.runtime.engine import Engine
-
-
-class Told(NamedTuple):
-    """What one continued step was to Celery: its main process sends the events, which only it can.
-
-    `started` is a POSIX time, `runtime` seconds, `state` one of Celery's. A tuple, because each message's result is
-    pickled, whether anybody listens to events or not.
-    """
-
-    uuid: str
-    name: str
-    parent_id: str | None
-    root_id: str
-    kwargs: str
-    started: float
-    runtime: float
-    state: str
-    error: str = ""
-    traceback: str = ""
-
-
-class Continued(str):
-    """The result of a message's first step as text, and what followed it: the way from a pool's child to its parent."""
-
-    steps: tuple[Told, ...] = ()
-    ended: float = 0.0
-    """When the first step was over (POSIX time): its parent hears of it only now."""
 
 
 class _Message(threading.local):
@@ -113,56 +78,58 @@ class Continuation:
         self._engine = engine
         self._message = _Message()
         self._successors: dict[tuple[str, int, str, bool], tuple[tuple[str, float], ...]] = {}
+        self._firsts: dict[str, float | None] = {}
+        """Seconds that the first step of a saga that is brought needs, by its task; None where it needs a message."""
 
     def trace(self, task: Task, tracer: Any, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
         """Celery's tracer for a message of `task`, each step that it goes on to, each saga that it brings."""
         budget = self._engine.settings.continuation_ms / 1000
-        brought = list(request[PACK]["sagas"]) if request and request.get(PACK) else []
+        others = list(request[PACK]["sagas"]) if request and request.get(PACK) else []
         if budget <= 0 or request is None:
-            self._send_apart(task, request, brought)
+            self._send_apart(task, request, others)
             return tracer(uuid, args, kwargs, request)
         here = self._message
-        here.begin(budget, task.time_limit or math.inf, task, brought)
-        told: list[Told] = []
+        here.begin(budget, task.time_limit or math.inf, task, others)
+        followed: list[Told] = []
         try:
             if here.brought and self._spare() < 0:
                 self._send_apart(task, request, here.brought)
             answer = tracer(uuid, args, kwargs, request)
             ended = time.time()
-            self._follow(request, told)
+            self._follow(request, followed)
+            other = request
             # What is claimed is run. Otherwise: what a failed task tells its parent has no room for what followed it.
             while here.brought and (here.other or (answer.info is None and self._spare() >= 0)):
                 here.patience = min(max(self._spare(), 0.0), CLAIM_PATIENCE)
                 here.granted, here.other = here.other, None
-                other = _brought(self._engine.app, request, here.brought.pop(0))
-                told.append(_told(task, other))
-                self._follow(other, told)
+                other = brought(self._engine.app, other, here.brought.pop(0))
+                followed.append(told(task, other))
+                self._follow(other, followed)
             self._send_apart(task, request, here.brought)
         finally:
             here.until = 0.0
-        if not told:
+        if not followed:
             return answer
         text = Continued(answer.retstr)
-        text.steps, text.ended = tuple(told), ended
+        text.steps, text.ended = tuple(followed), ended
         return answer._replace(retstr=text)
 
-    def _follow(self, request: dict[str, Any], told: list[Told]) -> None:
+    def _follow(self, request: dict[str, Any], followed: list[Told]) -> None:
         """Run what the task of this request has gone on to, and so on."""
         while (name := self._message.advance()) is not None:
-            request = _successor(request, name)
-            told.append(_told(self._engine.app.tasks[name], request))
+            request = successor(request, name)
+            followed.append(told(self._engine.app.tasks[name], request))
 
-    def offer(self, by: Claimant) -> Offer:
-        """For the runner, at this step: the next saga that the message brings, if it may begin now."""
+    def offer(self, by: Claimant) -> Offer | None:
+        """For the runner, at this step; None where the message brings no other saga."""
+        return partial(self._another, by) if self._message.until and self._message.brought else None
 
-        def another() -> Another | None:
-            here = self._message
-            if not here.until or not here.brought or here.first is None or self._spare() < 0:
-                return None
-            _, step = here.first.name.split(".")
-            return Another(SagaId(here.brought[0]), step, uuid.uuid4(), by)
-
-        return another
+    def _another(self, by: Claimant) -> Another | None:
+        """The first step of the next saga that the message brings, if it may begin now."""
+        here = self._message
+        if here.first is None or self._spare() < 0:
+            return None
+        return Another(SagaId(here.brought[0]), saga_and_step(here.first.name)[1], uuid.uuid4(), by)
 
     def taken(self, other: Granted | None) -> None:
         """The claim of what was on offer is made, or may be."""
@@ -175,26 +142,19 @@ class Continuation:
         here = self._message
         if here.first is None or time.monotonic() >= here.until:
             return -1.0
-        saga_type, step_name = here.first.name.split(".")
-        key = (saga_type, 0, step_name, False)  # 0: no version; that is the row's, and is not known yet
-        if key not in self._successors:
-            self._successors[key] = self._first(saga_type, step_name)
-        return max((here.left() - needed for _, needed in self._successors[key]), default=-1.0)
-
-    def _first(self, saga_type: str, step_name: str) -> tuple[tuple[str, float], ...]:
-        try:
-            saga = self._engine.registry.latest(saga_type)
-            step = saga.get(step_name)
-        except (UnknownSaga, KeyError):
-            return ()
-        task = self._task(saga, step, False, step.queue, step.priority)
-        return ((step_name, task.time_limit - CLAIM_PATIENCE),) if task else ()
+        name = here.first.name
+        if name not in self._firsts:
+            known = self._known(*saga_and_step(name))
+            task = self._task(*known, False, known[1].queue, known[1].priority) if known else None
+            self._firsts[name] = needed(task) if task else None
+        seconds = self._firsts[name]
+        return -1.0 if seconds is None else here.left() - seconds
 
     def _send_apart(self, task: Task, request: Any, brought: list[str]) -> None:
         """Each of these by a message of its own: another process may have time for them."""
         if not brought:
             return
-        saga_type, _ = task.name.split(".")
+        saga_type, _ = saga_and_step(task.name)
         with together(self._engine.app) as producer:
             while brought:
                 publish_route(
@@ -227,11 +187,10 @@ class Continuation:
         here = self._message
         if not here.until or not here.follows or time.monotonic() >= here.until or not self._engine.consuming:
             return False
-        try:
-            saga = self._engine.registry.get(saga_type, version)
-            step = saga.get(step_name)
-        except (UnknownSaga, KeyError):
+        known = self._known(saga_type, step_name, version)
+        if known is None:
             return False
+        saga, step = known
         if not saga.continuation or not step.continuation or self._engine.app.tasks[COMPENSATE].rate_limit:
             return False
         here.then = (COMPENSATE, None)
@@ -241,18 +200,14 @@ class Continuation:
         """Whether this message, `sagas.compensate`, goes on to the undo that is due (`saga_look`): on its own queue."""
         if not self._message.until or not found or not found["undo"]:
             return False
-        hop, saga_type = found["route"][0], found["saga_type"]
-        try:
-            saga = self._engine.registry.get(saga_type, found["version"])
-            step = saga.get(hop["step"])
-        except (UnknownSaga, KeyError):
-            return False
-        task = self._task(saga, step, True, COMPENSATIONS, None)
+        hop = found["route"][0]
+        known = self._known(found["saga_type"], hop["step"], found["version"])
+        task = self._task(*known, True, COMPENSATIONS, None) if known else None
         # The row's queue: a step may name one by a field of the payload.
         if task is None or hop["queue"] != COMPENSATIONS:
             return False
         # The message may be a step's, whose hard limit it has (R12): the undo comes first, then patience at its claim.
-        spare = self._message.left() - (task.time_limit - CLAIM_PATIENCE)
+        spare = self._message.left() - needed(task)
         if spare < 0:
             return False
         self._message.patience = min(spare, CLAIM_PATIENCE)
@@ -268,21 +223,29 @@ class Continuation:
             self._successors[key] = self._find(*key)
         # Celery's hard limit is the message's: what is left of it must do for the next step and its commit (R12).
         left = here.left()
-        return tuple(name for name, needed in self._successors[key] if needed <= left)
+        return tuple(name for name, seconds in self._successors[key] if seconds <= left)
 
     def _find(self, saga_type: str, version: int, step_name: str, undo: bool) -> tuple[tuple[str, float], ...]:
         """The steps that could have run by the same message without anybody seeing it, and the seconds they need."""
-        try:
-            saga = self._engine.registry.get(saga_type, version)
-            step = saga.get(step_name)
-        except (UnknownSaga, KeyError):
+        known = self._known(saga_type, step_name, version)
+        if known is None:
             return ()
+        saga, step = known
         queue = step.undo_queue if undo else step.queue
         return tuple(
-            (other.name, task.time_limit - CLAIM_PATIENCE)
+            (other.name, needed(task))
             for other in _neighbours(saga, step, undo)
             if (task := self._task(saga, other, undo, queue, step.priority))
         )
+
+    def _known(self, saga_type: str, step_name: str, version: int | None = None) -> tuple[Saga, Step] | None:
+        """The saga, its newest version by default, and its step; None if this worker lacks the code."""
+        registry = self._engine.registry
+        try:
+            saga = registry.latest(saga_type) if version is None else registry.get(saga_type, version)
+            return saga, saga.get(step_name)
+        except (UnknownSaga, KeyError):
+            return None
 
     def _task(self, saga: Saga, step: Step, undo: bool, queue: str, priority: int | None) -> Any:
         """The step's task, if a message of that queue and priority could run it unseen; or None."""
@@ -293,81 +256,17 @@ class Continuation:
         return task if saga.continuation and step.continuation else None
 
 
+def needed(task: Task) -> float:
+    """Seconds of a message's hard limit that this step of it and its commit may take: all but patience at its claim."""
+    return float(task.time_limit) - CLAIM_PATIENCE
+
+
 def _neighbours(saga: Saga, step: Step, undo: bool) -> list[Step]:
     """What may come next in that direction."""
     if undo:
         return [one for one in saga.steps if one.undo is not None and one is not step]
     after = saga.steps.index(step) + 1
     return list(saga.steps[after : after + 1])
-
-
-def _successor(request: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The request that the message of this task would have been, had the chain been published."""
-    chain = list(request.get("chain") or ())
-    hop = chain.pop() if chain else None
-    if hop is not None and hop["task"] != name:
-        hop, chain = None, []
-    options = hop["options"] if hop else {}
-    task_id = options.get("task_id") or str(uuid.uuid4())
-    if name == COMPENSATE:
-        # That of an errback: it has none itself, and comes from a queue of its own.
-        request = {**request, "errbacks": None}
-        request["delivery_info"] = {**(request.get("delivery_info") or {}), "routing_key": COMPENSATIONS}
-    return {
-        **request,
-        # Told, because Celery looks for them in each request that has none: a fifth of what tracing a task takes.
-        "headers": request["headers"] if "headers" in request else Context(request).headers or {},
-        "id": task_id,
-        "correlation_id": task_id,
-        "task": name,
-        "parent_id": request["id"],
-        "root_id": request.get("root_id") or request["id"],
-        "chain": chain or None,
-        "callbacks": None,
-        "errbacks": options.get("link_error") or request.get("errbacks"),
-        "retries": 0,
-        "eta": None,
-    }
-
-
-def _brought(app: Celery, first: Mapping[str, Any], saga_id: str) -> dict[str, Any]:
-    """The request of the same step of another saga, whose message would have been like this first one's."""
-    task_id = str(uuid.uuid4())
-    return {
-        **first,
-        "headers": first["headers"] if "headers" in first else Context(first).headers or {},
-        "id": task_id,
-        "correlation_id": task_id,
-        "kwargs": {"saga_id": saga_id},
-        "kwargsrepr": repr({"saga_id": saga_id}),
-        "parent_id": None,
-        "root_id": saga_id,
-        # What it does not go on to is published by its own route.
-        "chain": None,
-        "errbacks": [help_signature(app, saga_id)],
-        "retries": 0,
-        "eta": None,
-        PACK: None,
-    }
-
-
-def _told(task: Any, request: dict[str, Any]) -> Told:
-    """Run it."""
-    started = time.time()
-    answer = task.tracer(request["id"], request["args"], request["kwargs"], request)
-    info = answer.info
-    return Told(
-        uuid=request["id"],
-        name=request["task"],
-        parent_id=request["parent_id"],
-        root_id=request["root_id"],
-        kwargs=repr(request["kwargs"]),
-        started=started,
-        runtime=answer.runtime if answer.runtime is not None else time.time() - started,
-        state=info.state if info else "SUCCESS",
-        error=repr(info.retval) if info else "",
-        traceback=str(getattr(answer.retval, "traceback", "")) if info else "",
-    )
 
 
 class GoesOn:

@@ -35,7 +35,7 @@ class Granted(NamedTuple):
 class Handover:
     """What an attempt may hand on to, by one id for all tries to commit: a lost reply is harmless (R5)."""
 
-    def __init__(self, may_go_on: MayGoOn, claim: dict[str, Any], offer: Offer) -> None:
+    def __init__(self, may_go_on: MayGoOn, claim: dict[str, Any], offer: Offer | None = None) -> None:
         self._ask = partial(may_go_on, claim["saga_type"], claim["version"])
         self._claim = claim
         self._next_id = uuid.uuid4()
@@ -52,7 +52,7 @@ class Handover:
 
     def offered(self) -> Another | None:
         """Asked when the step is done, and has no successor here."""
-        if self.another is None:
+        if self.another is None and self._offer is not None:
             self.another = self._offer()
         return self.another
 

@@ -29,6 +29,12 @@ def task_name(saga_type: str, step: str, undo: bool) -> str:
     return f"{saga_type}.{step}.compensate" if undo else f"{saga_type}.{step}"
 
 
+def saga_and_step(name: str) -> tuple[str, str]:
+    """What `task_name` made a step's name of (not an undo's)."""
+    saga_type, step = name.split(".")
+    return saga_type, step
+
+
 def publish_route(
     app: Celery,
     saga_id: SagaId | str,

@@ -76,15 +76,14 @@ class Runner:
         ride: bool = False,
         granted: Granted | None = None,
         may_go_on: MayGoOn | None = None,
-        offer: Offer = lambda: None,
+        offer: Offer | None = None,
         patience: float = CLAIM_PATIENCE,
     ) -> Report:
         """One attempt. `ride`: the message at hand carries the successor, too. Raises StorageUnavailable.
 
-        `patience`: how long (seconds) PostgreSQL may be away at the claim.
-
-        `granted`: it is claimed already. `may_go_on`: the commit may claim what comes next, which the caller then runs
-        (`Report.then`); or, at a saga's end, what is on `offer` (`Report.other`).
+        `patience`: how long (seconds) PostgreSQL may be away at the claim. `granted`: it is claimed already.
+        `may_go_on`: the commit may claim what comes next, which the caller then runs (`Report.then`); or, at a saga's
+        end, what is on `offer` (`Report.other`).
         """
         attempt_id = granted.attempt_id if granted else uuid.uuid4()
         claim = (granted and granted.claim) or self._claim(saga_id, step_name, undo, attempt_id, by, patience)
@@ -233,10 +232,11 @@ class _Attempt:
         session: Any = None,
     ) -> dict[str, Any]:
         done = outcome.kind in ("done", "child")
-        onward = self.next.onward() if self.next and outcome.kind == "done" else None
-        another = None
-        if self.next and outcome.kind == "done" and onward is None and session is None and claim["phase"] == "forward":
-            another = self.next.offered()
+        onward = another = None
+        if self.next and outcome.kind == "done":
+            onward = self.next.onward()
+            if onward is None and session is None and claim["phase"] == "forward":
+                another = self.next.offered()
         return self.store.commit(
             self.saga_id,
             self.step_name,

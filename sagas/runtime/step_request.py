@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu.utils.imports import symbol_by_name
 
-from sagas.runtime.continuation import Continued, Told
+from sagas.runtime.continued import Continued, Told
 
 
 @functools.cache

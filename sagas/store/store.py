@@ -112,11 +112,9 @@ class Store:
         ids = (str(saga_id), step, str(attempt_id))
         parameters: tuple[Any, ...]
         if outcome == "done" and another is not None:
-            node, host, pid, started, margin, incarnation = another.by.parameters()
             sql = DONE_AND_CLAIM
-            parameters = (*ids, to_json(output), ride, margin, to_json(events or []))
-            parameters += (str(another.saga_id), another.step, str(another.attempt_id))
-            parameters += (node, host, pid, started, incarnation)
+            parameters = (*ids, to_json(output), ride, to_json(events or []))
+            parameters += (str(another.saga_id), another.step, str(another.attempt_id), *another.by.parameters())
         elif outcome == "done":
             parameters = (*ids, to_json(output), ride, LEASE_MARGIN)
             # No more than are needed: each is text that the client makes and the server parses.

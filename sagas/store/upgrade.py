@@ -26,8 +26,8 @@ ENTRY_POINTS = (
     "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean, text[], uuid,"
     " double precision)",
     "saga_done(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
-    "saga_done_and_claim(uuid, text, uuid, jsonb, boolean, double precision, jsonb, uuid, text, uuid, text, text,"
-    " integer, double precision, uuid)",
+    "saga_done_and_claim(uuid, text, uuid, jsonb, boolean, jsonb, uuid, text, uuid, text, text, integer,"
+    " double precision, double precision, uuid)",
     "saga_undone(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
     "saga_prepare_undo(uuid, text, uuid, jsonb)",
     "saga_take_over(uuid, text, uuid, text, boolean)",

@@ -99,7 +99,7 @@ def flushed(drill: Drill) -> None:
 
 
 def packed(drill: Drill) -> None:
-    """A message's process dies, once for each saga that it brings and in all of their steps."""
+    """A message's process dies at the first, second, third and fourth of the sagas that it brings."""
     for number in range(4):
         plans: list[dict[str, str]] = [{}, {}, {"two": "slow:0.3"}, {}, {"four": "fail"}, {}]
         plans[number] = {"two": "die"}

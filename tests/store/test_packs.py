@@ -178,8 +178,8 @@ def test_the_end_waits_for_the_disk(lab: Lab, pack: list[Run]) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT saga_done_and_claim(%s, 'two', %s, 'null', false, 10, '[]', %s, 'one', %s, 'n', NULL, NULL,"
-                " NULL, NULL) AS answer",
+                "SELECT saga_done_and_claim(%s, 'two', %s, 'null', false, '[]', %s, 'one', %s, 'n', NULL, NULL, NULL,"
+                " 10, NULL) AS answer",
                 (str(first.saga_id), str(last), str(second.saga_id), str(uuid.uuid4())),
             )
             assert cursor.fetchone()["answer"]["other"]["verdict"] == "granted"

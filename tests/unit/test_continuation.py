@@ -7,7 +7,8 @@ from celery import Celery
 from celery.app.task import Context
 
 from sagas import Saga
-from sagas.runtime.continuation import Continuation, _successor
+from sagas.runtime.continuation import Continuation
+from sagas.runtime.continued import successor
 from sagas.runtime.engine import Engine
 from sagas.runtime.install import install
 from sagas.runtime.limits import CLAIM_PATIENCE
@@ -97,13 +98,13 @@ def test_a_version_that_this_worker_lacks() -> None:
 def test_a_continued_request_has_the_headers_of_its_message() -> None:
     """What an instrumentation has put into the message is there for each step, read once for all of them."""
     message = {"id": "1", "root_id": "r", "task": "order.a", "chain": None, "traceparent": "00-1"}
-    second = _successor(message, "order.b")
-    third = _successor(second, "order.c")
+    second = successor(message, "order.b")
+    third = successor(second, "order.c")
     for request in (second, third):
         context = Context(request, args=(), kwargs={})
         assert context.headers == {"traceparent": "00-1"}
         assert (context.traceparent, context.root_id) == ("00-1", "r")
-    assert Context(_successor({"id": "1", "task": "order.a"}, "order.b")).headers == {}
+    assert Context(successor({"id": "1", "task": "order.a"}, "order.b")).headers == {}
 
 
 def turns(saga: Saga, *, first: bool = False, consuming: bool = True, budget: float = 60.0, **conf: Any) -> bool:
@@ -174,8 +175,8 @@ def test_a_continued_errback_is_as_its_message_would_be() -> None:
         "errbacks": [errback],
         "delivery_info": {"routing_key": "q"},
     }
-    request = _successor(failed, "sagas.compensate")
+    request = successor(failed, "sagas.compensate")
     assert (request["errbacks"], request["parent_id"], request["root_id"]) == (None, "1", "r")
     assert request["delivery_info"] == {"routing_key": "compensations"}
     assert failed["errbacks"] == [errback] and failed["delivery_info"] == {"routing_key": "q"}
-    assert _successor(request, "order.a.compensate")["errbacks"] is None
+    assert successor(request, "order.a.compensate")["errbacks"] is None

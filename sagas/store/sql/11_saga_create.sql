@@ -1,6 +1,6 @@
 -- Start sagas of one type in one statement for all of them, or find those that there are. p_items: [{"payload", "key",
--- "saga_id", "brought_by"}, ...], all but the payload may be null; p_published: the caller publishes the first messages after its commit, otherwise
--- reconcile does. Answers [{"saga_id", "created", "state", "route"}, ...] in their order.
+-- "saga_id", "brought_by"}, ...], all but the payload may be null; p_published: the caller publishes the first messages after
+-- its commit, otherwise reconcile does. Answers [{"saga_id", "created", "state", "route"}, ...] in their order.
 -- Errors: SG001 unknown saga, SG002 bad payload or key, SG003 key or id used with another payload.
 CREATE OR REPLACE FUNCTION saga_create(
     p_type text, p_items jsonb, p_correlation text, p_actor text, p_metadata jsonb, p_version integer, p_published boolean

@@ -15,7 +15,6 @@ DECLARE
     v_max integer;
     v_deadline timestamptz;
     v_new boolean := false;
-    v_route jsonb;
     v_event bigint;
 BEGIN
     SELECT version, steps, max_payload, v_now + make_interval(secs => timeout_s) INTO v_version, v_steps, v_max, v_deadline
@@ -36,26 +35,21 @@ BEGIN
         RETURN saga_create(p_type, jsonb_build_array(jsonb_build_object('payload', p_payload, 'key', p_key, 'saga_id', p_saga)),
             p_correlation, p_actor, p_metadata, p_version, p_published) -> 0;
     END IF;
-    WITH steps AS (
-        INSERT INTO saga_steps (step_id, saga_id, step_name, step_order, stage, idempotent, transactional, pivot,
-            compensate_on_failure, has_compensation, has_verify, timeout_s, undo_timeout_s, max_attempts,
-            undo_max_attempts, queue, undo_queue, priority, child, published_at, look_at)
-        SELECT md5(v_saga::text || p.place)::uuid, v_saga, p.name, p.place - 1, p.place - 1, p.idempotent, p.transactional,
-            p.pivot, p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s, p.undo_timeout_s,
-            p.max_attempts, p.undo_max_attempts, saga_queue(p.queue, p_payload), saga_queue(p.undo_queue, p_payload),
-            p.priority, p.child, CASE WHEN p_published AND p.place = 1 THEN v_now END, CASE WHEN p.place = 1 THEN v_look END
-        FROM ROWS FROM (jsonb_to_recordset(v_steps) AS (name text, idempotent boolean, transactional boolean,
-            pivot boolean, compensate_on_failure boolean, has_compensation boolean, has_verify boolean,
-            timeout_s double precision, undo_timeout_s double precision, max_attempts integer, undo_max_attempts integer,
-            queue text, undo_queue text, priority integer, child text)) WITH ORDINALITY
-            AS p (name, idempotent, transactional, pivot, compensate_on_failure, has_compensation, has_verify, timeout_s,
-                  undo_timeout_s, max_attempts, undo_max_attempts, queue, undo_queue, priority, child, place)
-        RETURNING step_order, step_name, queue, priority
-    )
-    -- As saga_route makes it, which is planned anew at each call.
-    SELECT jsonb_agg(jsonb_build_object('step', step_name, 'queue', queue, 'priority', priority) ORDER BY step_order)
-    INTO v_route FROM steps WHERE step_order < 4;
+    INSERT INTO saga_steps (step_id, saga_id, step_name, step_order, stage, idempotent, transactional, pivot,
+        compensate_on_failure, has_compensation, has_verify, timeout_s, undo_timeout_s, max_attempts,
+        undo_max_attempts, queue, undo_queue, priority, child, published_at, look_at)
+    SELECT md5(v_saga::text || p.place)::uuid, v_saga, p.name, p.place - 1, p.place - 1, p.idempotent, p.transactional,
+        p.pivot, p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s, p.undo_timeout_s,
+        p.max_attempts, p.undo_max_attempts, saga_queue(p.queue, p_payload), saga_queue(p.undo_queue, p_payload),
+        p.priority, p.child, CASE WHEN p_published AND p.place = 1 THEN v_now END, CASE WHEN p.place = 1 THEN v_look END
+    FROM ROWS FROM (jsonb_to_recordset(v_steps) AS (name text, idempotent boolean, transactional boolean,
+        pivot boolean, compensate_on_failure boolean, has_compensation boolean, has_verify boolean,
+        timeout_s double precision, undo_timeout_s double precision, max_attempts integer, undo_max_attempts integer,
+        queue text, undo_queue text, priority integer, child text)) WITH ORDINALITY
+        AS p (name, idempotent, transactional, pivot, compensate_on_failure, has_compensation, has_verify, timeout_s,
+              undo_timeout_s, max_attempts, undo_max_attempts, queue, undo_queue, priority, child, place);
     v_event := saga_append('saga:' || v_saga, 'SagaStarted', jsonb_build_object('saga_type', p_type, 'version', v_version),
         v_saga, p_correlation, NULL, p_actor);
-    RETURN jsonb_build_object('saga_id', v_saga, 'created', true, 'state', 'PENDING', 'route', v_route);
+    RETURN jsonb_build_object('saga_id', v_saga, 'created', true, 'state', 'PENDING', 'route',
+        saga_route(v_saga, false, 0));
 END $$;

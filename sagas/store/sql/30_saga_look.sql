@@ -10,7 +10,6 @@ DECLARE
     v_now timestamptz := saga_now();
     v_error jsonb := '{"type": "DeadlineExceeded", "message": "the saga did not end within its time limit"}';
     v_known boolean;
-    v_brought boolean;
 BEGIN
     SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
     IF s.live_claims > 0 THEN
@@ -62,14 +61,13 @@ BEGIN
         PERFORM saga_rewake(p_saga);
         RETURN NULL;
     END IF;
-    -- Its message is another one's.
-    v_brought := NOT v_known AND s.brought_by IS NOT NULL AND saga_brought(p_saga);
     -- Looked at again later the longer it has waited, at most every 5 s: a backlog is not a failure.
     UPDATE saga_steps SET published_at = coalesce(published_at, v_now),
         look_at = v_now + least(interval '5 s', interval '2 s' + coalesce(v_now - published_at, interval '0') / 4)
     WHERE step_id = t.step_id;
     PERFORM saga_rewake(p_saga);
-    IF v_brought THEN RETURN NULL; END IF;
+    -- Its message is another one's.
+    IF NOT v_known AND s.brought_by IS NOT NULL AND saga_brought(p_saga) THEN RETURN NULL; END IF;
     RETURN jsonb_build_object('saga_id', p_saga, 'saga_type', s.saga_type, 'version', s.version,
         'undo', s.state = 'COMPENSATING', 'known', v_known,
         'queue', CASE s.state WHEN 'COMPENSATING' THEN t.undo_queue ELSE t.queue END,

@@ -1,5 +1,5 @@
--- So many sagas wait in this queue, need so many messages, and so many are in it, counted just now. Nobody waits any more: forgotten.
--- Needs no disk of its own: whoever is put off because of it commits after it.
+-- So many sagas wait in this queue, need so many messages, and so many are in it, counted just now. Nobody waits any more:
+-- forgotten. Needs no disk of its own: whoever is put off because of it commits after it.
 CREATE OR REPLACE FUNCTION saga_backlog(p_queue text, p_waiting integer, p_needed integer, p_depth integer) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
