@@ -1,5 +1,5 @@
 """Local continuation: a message goes on to the next steps of its saga in the same process (design 6.5), and to the
-sagas that it brings besides (`packs`).
+sagas that it brings besides (`packs`), side by side where they are quick (`abreast`).
 
 Not a second engine: the commit of a step claims the next one with it, and that one is run as the Celery task it is,
 with its own id, name, parent and signals, only without the broker in between.
@@ -16,13 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sagas.definition import Saga
-from sagas.errors import UnknownSaga
+from sagas.errors import StorageUnavailable, UnknownSaga
+from sagas.runtime.abreast import Lane, Lanes, may_wait
 from sagas.runtime.continued import Continued, Told, brought, successor, told
-from sagas.runtime.handover import Granted, MayGoOn, Offer
+from sagas.runtime.handover import Granted, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE
 from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, PACK, publish_route, saga_and_step, task_name, together
+from sagas.runtime.runner import Hold
 from sagas.step import Step
-from sagas.store.requests import Another, Claimant
 from sagas.types import SagaId
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class _Message(threading.local):
     """Sagas that it brings besides, and that have not begun."""
     first: Task | None = None
     """The task that they begin with."""
-    other: Granted | None = None
-    """The first one's claim, if a commit has made it."""
+    hold: Hold | None = None
+    """Takes what the step at hand has done, where its saga is one of several that go side by side."""
     then: tuple[str, Granted | None] | None = None
 
     def begin(self, budget: float, limit: float, first: Task | None = None, brought: Sequence[str] = ()) -> None:
@@ -56,7 +57,7 @@ class _Message(threading.local):
         self.limit = limit
         self.patience = CLAIM_PATIENCE
         self.follows = False
-        self.granted = self.then = self.other = None
+        self.granted = self.then = self.hold = None
         self.first, self.brought = first, list(brought)
 
     def advance(self) -> str | None:
@@ -77,7 +78,7 @@ class Continuation:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._message = _Message()
-        self._successors: dict[tuple[str, int, str, bool], tuple[tuple[str, float], ...]] = {}
+        self._successors: dict[tuple[str, int, str, bool], tuple[tuple[str, float, bool], ...]] = {}
         self._firsts: dict[str, float | None] = {}
         """Seconds that the first step of a saga that is brought needs, by its task; None where it needs a message."""
 
@@ -97,17 +98,18 @@ class Continuation:
             answer = tracer(uuid, args, kwargs, request)
             ended = time.time()
             self._follow(request, followed)
-            other = request
-            # What is claimed is run. Otherwise: what a failed task tells its parent has no room for what followed it.
-            while here.brought and (here.other or (answer.info is None and self._spare() >= 0)):
-                here.patience = min(max(self._spare(), 0.0), CLAIM_PATIENCE)
-                here.granted, here.other = here.other, None
-                other = brought(self._engine.app, other, here.brought.pop(0))
-                followed.append(told(task, other))
-                self._follow(other, followed)
+            # What a failed task tells its parent has no room for what followed it.
+            if answer.info is None:
+                self._abreast(request, followed)
+                while here.brought and self._spare() >= 0:
+                    here.patience = min(self._spare(), CLAIM_PATIENCE)
+                    other = brought(self._engine.app, request, here.brought.pop(0))
+                    followed.append(told(task, other))
+                    self._follow(other, followed)
             self._send_apart(task, request, here.brought)
         finally:
             here.until = 0.0
+            here.hold = None
         if not followed:
             return answer
         text = Continued(answer.retstr)
@@ -120,20 +122,61 @@ class Continuation:
             request = successor(request, name)
             followed.append(told(self._engine.app.tasks[name], request))
 
-    def offer(self, by: Claimant) -> Offer | None:
-        """For the runner, at this step; None where the message brings no other saga."""
-        return partial(self._another, by) if self._message.until and self._message.brought else None
+    def _abreast(self, request: dict[str, Any], followed: list[Told]) -> None:
+        """Several of the sagas that the message brings side by side: as many as it has time for one after the other, if
+        each takes as long as the one that it has just gone through.
+        """
+        here, engine = self._message, self._engine
+        now = time.monotonic()
+        count = min(len(here.brought), int((here.until - now) / (now - here.began)))
+        known = self._known(*saga_and_step(here.first.name)) if here.first and count > 1 else None
+        if here.first is None or known is None or self._spare() < 0 or not may_wait(known[1]):
+            return
+        saga, step = known
+        asked = {SagaId(one): uuid.uuid4() for one in here.brought[:count]}
+        by = engine.claimant(request.get("hostname"))
+        try:
+            granted = engine.runner.claim_all(asked, saga.version, step.name, by, min(self._spare(), CLAIM_PATIENCE))
+        except StorageUnavailable:
+            return  # the claim of each asks again
+        here.brought = [one for one in here.brought if SagaId(one) not in granted]
+        lanes = Lanes(
+            engine,
+            [
+                Lane(saga_id, here.first.name, brought(engine.app, request, str(saga_id)), claim)
+                for saga_id, claim in granted.items()
+            ],
+        )
+        with lanes:
+            while lanes:
+                self._advance(lanes, followed)
 
-    def _another(self, by: Claimant) -> Another | None:
-        """The first step of the next saga that the message brings, if it may begin now."""
+    def _advance(self, lanes: Lanes, followed: list[Told]) -> None:
+        """One step of each of them, and one commit; then those that do not go on with the others go on alone."""
         here = self._message
-        if here.first is None or self._spare() < 0:
-            return None
-        return Another(SagaId(here.brought[0]), saga_and_step(here.first.name)[1], uuid.uuid4(), by)
-
-    def taken(self, other: Granted | None) -> None:
-        """The claim of what was on offer is made, or may be."""
-        self._message.other = other
+        alone: list[tuple[dict[str, Any], tuple[str, Granted | None]]] = []
+        while (lane := lanes.take()) is not None:
+            if time.monotonic() >= here.until:
+                lanes.part(lane)
+                break
+            here.granted, here.hold = lane.granted, partial(lanes.hold, lane)
+            followed.append(told(self._engine.app.tasks[lane.name], lane.request))
+            here.hold = None
+            if here.then is not None:
+                alone.append((lane.request, here.then))
+                here.then = None
+        for lane, report in lanes.commit():
+            if report.then is not None:
+                name = task_name(report.saga_type, report.then.step, False)
+                lanes.add(Lane(lane.saga_id, name, successor(lane.request, name), report.then))
+            elif report.next == "continue" and (
+                names := self._may_go_on(lane.granted.step, False, False, report.saga_type, report.version)
+            ):
+                alone.append((lane.request, (task_name(report.saga_type, names[0], False), None)))
+            else:
+                lanes.leave(lane, report)
+        for request, here.then in alone:
+            self._follow(request, followed)
 
     def _spare(self) -> float:
         """For a saga that the message brings: seconds of its hard limit that the first step and its commit do not need
@@ -168,7 +211,12 @@ class Continuation:
 
     def gate(self, step_name: str, undo: bool) -> MayGoOn | None:
         """For the runner, at this step; None where there is no message that could go on."""
-        return partial(self._may_go_on, step_name, undo) if self._message.until else None
+        here = self._message
+        return partial(self._may_go_on, step_name, undo, here.hold is not None) if here.until else None
+
+    def hold(self) -> Hold | None:
+        """For the runner, at this step: who takes what is done, to be committed with others."""
+        return self._message.hold
 
     def go_on(self, saga_type: str, then: Granted, undo: bool) -> None:
         """Run this when the task at hand is over."""
@@ -214,7 +262,8 @@ class Continuation:
         self._message.then = (task.name, None)
         return True
 
-    def _may_go_on(self, step_name: str, undo: bool, saga_type: str, version: int) -> tuple[str, ...]:
+    def _may_go_on(self, step_name: str, undo: bool, abreast: bool, saga_type: str, version: int) -> tuple[str, ...]:
+        """The steps that may be claimed by a commit; `abreast`: and then wait until others have had their turn."""
         here = self._message
         if time.monotonic() >= here.until:
             return ()
@@ -223,17 +272,21 @@ class Continuation:
             self._successors[key] = self._find(*key)
         # Celery's hard limit is the message's: what is left of it must do for the next step and its commit (R12).
         left = here.left()
-        return tuple(name for name, seconds in self._successors[key] if seconds <= left)
+        return tuple(
+            name for name, seconds, waits in self._successors[key] if seconds <= left and (waits or not abreast)
+        )
 
-    def _find(self, saga_type: str, version: int, step_name: str, undo: bool) -> tuple[tuple[str, float], ...]:
-        """The steps that could have run by the same message without anybody seeing it, and the seconds they need."""
+    def _find(self, saga_type: str, version: int, step_name: str, undo: bool) -> tuple[tuple[str, float, bool], ...]:
+        """The steps that could have run by the same message without anybody seeing it, the seconds they need, and
+        whether they may be claimed to wait for their turn.
+        """
         known = self._known(saga_type, step_name, version)
         if known is None:
             return ()
         saga, step = known
         queue = step.undo_queue if undo else step.queue
         return tuple(
-            (other.name, needed(task))
+            (other.name, needed(task), may_wait(other))
             for other in _neighbours(saga, step, undo)
             if (task := self._task(saga, other, undo, queue, step.priority))
         )

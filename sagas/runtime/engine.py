@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from sagas.events import Subscriber
 from sagas.registry import Registry
 from sagas.runtime.consuming import Consuming
 from sagas.runtime.continuation import Continuation
+from sagas.runtime.process import claimant
 from sagas.runtime.publish import publish_found
 from sagas.runtime.runner import Runner
 from sagas.settings import Settings
@@ -20,6 +22,7 @@ from sagas.store.database import connect_engine
 from sagas.store.definitions import register
 from sagas.store.relay import subscribe, subscriptions_of
 from sagas.store.repository import SagaRepository
+from sagas.store.requests import Claimant
 from sagas.store.store import Store
 from sagas.types import SagaId
 
@@ -92,6 +95,10 @@ class Engine:
         from sagas.runtime.orchestrator import Orchestrator
 
         return Orchestrator(self)
+
+    def claimant(self, hostname: str | None) -> Claimant:
+        """Who claims here; `hostname` is what Celery calls this worker (`request.hostname`)."""
+        return claimant(hostname or f"celery@{socket.gethostname()}", self.incarnation)
 
     def register_definitions(self) -> None:
         """Write the loaded definitions and subscriptions. Raises DefinitionError, StorageUnavailable."""

@@ -9,13 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sagas.runtime.outcomes import Outcome
-from sagas.store.requests import Another, Onward
+from sagas.store.requests import Onward
 
 OUTPUTS_ALONG = 16
 """As many outputs ride with a claim (`saga_claim`); with more they are fetched when they are asked for."""
-
-Offer = Callable[[], Another | None]
-"""Asked at the commit of what has no successor: what may be claimed of another saga that the message brings."""
 
 MayGoOn = Callable[[str, int], tuple[str, ...]]
 """Asked at the commit, with saga type and version: the steps that this process may go on to without a message."""
@@ -35,26 +32,17 @@ class Granted(NamedTuple):
 class Handover:
     """What an attempt may hand on to, by one id for all tries to commit: a lost reply is harmless (R5)."""
 
-    def __init__(self, may_go_on: MayGoOn, claim: dict[str, Any], offer: Offer | None = None) -> None:
+    def __init__(self, may_go_on: MayGoOn, claim: dict[str, Any]) -> None:
         self._ask = partial(may_go_on, claim["saga_type"], claim["version"])
         self._claim = claim
         self._next_id = uuid.uuid4()
         self._asked: Onward | None = None
-        self._offer = offer
-        self.another: Another | None = None
-        """What was asked to be claimed of another saga; stays asked for."""
 
     def onward(self) -> Onward | None:
         """Asked when the step is done; what was asked for once stays asked for."""
         if self._asked is None and (steps := self._ask()):
             self._asked = Onward(steps, self._next_id)
         return self._asked
-
-    def offered(self) -> Another | None:
-        """Asked when the step is done, and has no successor here."""
-        if self.another is None and self._offer is not None:
-            self.another = self._offer()
-        return self.another
 
     def granted(self, answer: dict[str, Any], done: str, outcome: Outcome) -> Granted | None:
         """The next claim, if the commit of step `done` made one: its saga is that of this one, with one output more."""
@@ -68,9 +56,3 @@ class Handover:
             stored = {done: json.loads(outcome.text)}
             outputs = {**outputs, **stored} if len(outputs) < OUTPUTS_ALONG else None
         return Granted(then["step"], self._next_id, {**self._claim, **then, "outputs": outputs, "first": False})
-
-    def other(self, answer: dict[str, Any]) -> Granted | None:
-        """The claim of what was offered."""
-        if self.another is None:
-            return None
-        return Granted(self.another.step, self.another.attempt_id, answer.get("other") or {})

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sagas.context import Outputs, SagaContext
-from sagas.errors import InvalidPayload, StepTimeLimit, UnknownSaga
+from sagas.errors import InvalidPayload, NotReady, StepTimeLimit, StorageUnavailable, UnknownSaga
 from sagas.jsontext import JsonText, to_json
 from sagas.registry import Registry
-from sagas.runtime.handover import Granted, Handover, MayGoOn, Offer
+from sagas.runtime.handover import Granted, Handover, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
 from sagas.runtime.outcomes import Outcome, execute
 from sagas.runtime.renewal import renewed
 from sagas.runtime.transaction import together
 from sagas.settings import Settings
 from sagas.step import Step
-from sagas.store.requests import Claimant
+from sagas.store.requests import Claimant, Done
 from sagas.store.store import Store
 from sagas.types import SagaId
 
@@ -41,12 +41,51 @@ class Report(NamedTuple):
     """Another saga that this has moved, its child or its parent; its message may be due."""
     then: Granted | None = None
     version: int = 0
-    other: Granted | None = None
-    """The claim of another saga's step that the commit has made with it, or may have made."""
 
     @property
     def undo(self) -> bool:
         return self.next == "undo" or (self.phase == "undo" and self.next == "again")
+
+
+class Ended(NamedTuple):
+    """One attempt that has ended, by its outcome."""
+
+    saga_id: SagaId
+    step: str
+    attempt_id: uuid.UUID
+    claim: dict[str, Any]
+    outcome: Outcome
+    events: Sequence[tuple[str, dict[str, Any]]] = ()
+    next: Handover | None = None
+
+    def done(self) -> Done:
+        """As the store takes what is done; asks what it may go on to."""
+        assert self.outcome.text is not None  # what is done has been made JSON
+        onward = self.next.onward() if self.next else None
+        return Done(self.saga_id, self.step, self.attempt_id, self.outcome.text, self.events, onward)
+
+    def report(self, answer: dict[str, Any]) -> Report:
+        """What its commit has answered."""
+        verdict = answer["verdict"]
+        if verdict not in ("committed", "recorded", "held"):
+            log.warning("saga %s step %s: attempt %s came late (%s)", self.saga_id, self.step, self.attempt_id, verdict)
+        return Report(
+            verdict=verdict,
+            saga_type=self.claim["saga_type"],
+            phase=self.claim["phase"],
+            next=answer["next"],
+            route=answer.get("route") or (),
+            outcome=self.outcome,
+            touched=answer.get("touched"),
+            then=self.next.granted(answer, self.step, self.outcome) if self.next else None,
+            version=self.claim["version"],
+        )
+
+
+Hold = Callable[[Ended], None]
+"""Takes what is done, to commit it later."""
+
+HELD: dict[str, Any] = {"verdict": "held", "next": "wait"}
 
 
 class Runner:
@@ -76,14 +115,14 @@ class Runner:
         ride: bool = False,
         granted: Granted | None = None,
         may_go_on: MayGoOn | None = None,
-        offer: Offer | None = None,
+        hold: Hold | None = None,
         patience: float = CLAIM_PATIENCE,
     ) -> Report:
         """One attempt. `ride`: the message at hand carries the successor, too. Raises StorageUnavailable.
 
         `patience`: how long (seconds) PostgreSQL may be away at the claim. `granted`: it is claimed already.
-        `may_go_on`: the commit may claim what comes next, which the caller then runs (`Report.then`); or, at a saga's
-        end, what is on `offer` (`Report.other`).
+        `may_go_on`: the commit may claim what comes next, which the caller then runs (`Report.then`). `hold`: takes a
+        step that is done, for `commit_all`; the report's verdict is then "held".
         """
         attempt_id = granted.attempt_id if granted else uuid.uuid4()
         claim = (granted and granted.claim) or self._claim(saga_id, step_name, undo, attempt_id, by, patience)
@@ -99,23 +138,54 @@ class Runner:
             saga_id,
             step_name,
             attempt_id,
-            Handover(may_go_on, claim, offer) if may_go_on else None,
+            Handover(may_go_on, claim) if may_go_on else None,
+            hold,
         )
         outcome, answer = attempt.run(claim, ride)
-        if answer["verdict"] not in ("committed", "recorded"):
-            log.warning("saga %s step %s: attempt %s came late (%s)", saga_id, step_name, attempt_id, answer["verdict"])
-        return Report(
-            verdict=answer["verdict"],
-            saga_type=claim["saga_type"],
-            phase=claim["phase"],
-            next=answer["next"],
-            route=answer.get("route") or (),
-            outcome=outcome,
-            touched=answer.get("touched"),
-            then=attempt.next.granted(answer, step_name, outcome) if attempt.next else None,
-            version=claim["version"],
-            other=attempt.next.other(answer) if attempt.next else None,
+        return Ended(saga_id, step_name, attempt_id, claim, outcome, next=attempt.next).report(answer)
+
+    def claim_all(
+        self, sagas: Mapping[SagaId, uuid.UUID], version: int, step: str, by: Claimant, patience: float
+    ) -> dict[SagaId, Granted]:
+        """Claim that step of each saga of that version as that attempt; those that were granted."""
+        answers = patiently(lambda: self._store.claim_many(sagas, version, step, by), patience)
+        return {
+            saga_id: Granted(step, attempt_id, claim)
+            for (saga_id, attempt_id), claim in zip(sagas.items(), answers, strict=True)
+            if claim is not None and claim["verdict"] == "granted"
+        }
+
+    def commit_all(self, held: Sequence[Ended]) -> list[Report | None]:
+        """One commit for all of them; a report for each, or None where PostgreSQL refuses that one (logged)."""
+        done = [one.done() for one in held]
+        try:
+            answers = patiently(lambda: self._store.done_many(done), COMMIT_PATIENCE)
+        except StorageUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - one that is refused must not take the others with it
+            return [self._commit_alone(one) for one in held]
+        return [one.report(answer) for one, answer in zip(held, answers, strict=True)]
+
+    def _commit_alone(self, held: Ended) -> Report | None:
+        try:
+            (answer,) = patiently(lambda: self._store.done_many([held.done()]), COMMIT_PATIENCE)
+        except StorageUnavailable:
+            raise
+        except Exception:
+            log.exception("saga %s step %s: what it has done is not recorded", held.saga_id, held.step)
+            return None
+        return held.report(answer)
+
+    def give_back(self, saga_id: SagaId, granted: Granted) -> Report:
+        """A claim that has not begun: whoever comes next may have it. Spends no attempt."""
+        outcome = Outcome(
+            "not_ready", error=NotReady("its process is busy with another saga", retry_in=0.0), retry_in=0.0
         )
+        ids = (saga_id, granted.step, granted.attempt_id)
+        answer = patiently(
+            lambda: self._store.commit(*ids, outcome.kind, error=outcome.stored_error(), retry_in=0.0), COMMIT_PATIENCE
+        )
+        return Ended(*ids, granted.claim, outcome).report(answer)
 
     def _claim(
         self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant, patience: float
@@ -135,6 +205,7 @@ class _Attempt:
     step_name: str
     attempt_id: uuid.UUID
     next: Handover | None = None
+    hold: Hold | None = None
 
     def run(self, claim: dict[str, Any], ride: bool) -> tuple[Outcome, dict[str, Any]]:
         try:
@@ -159,6 +230,9 @@ class _Attempt:
         if outcome.kind == "child":
             return self._start_child(claim, step, outcome, ride)
         outcome = self._checked(outcome, acted=True)
+        if self.hold and outcome.kind == "done" and claim["phase"] == "forward":
+            self.hold(Ended(self.saga_id, self.step_name, self.attempt_id, claim, outcome, ctx.events, self.next))
+            return outcome, HELD
         return outcome, self._commit(claim, outcome, ctx.events, ride)
 
     def _start_child(
@@ -232,11 +306,7 @@ class _Attempt:
         session: Any = None,
     ) -> dict[str, Any]:
         done = outcome.kind in ("done", "child")
-        onward = another = None
-        if self.next and outcome.kind == "done":
-            onward = self.next.onward()
-            if onward is None and session is None and claim["phase"] == "forward":
-                another = self.next.offered()
+        onward = self.next.onward() if self.next and outcome.kind == "done" else None
         return self.store.commit(
             self.saga_id,
             self.step_name,
@@ -248,7 +318,6 @@ class _Attempt:
             retry_in=outcome.retry_in,
             ride=ride,
             onward=onward,
-            another=another,
             undo=claim["phase"] == "undo",
             session=session,
         )

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import functools
-import socket
 from dataclasses import asdict
 from typing import Any
 
 from celery import Celery
 from celery.backends.rpc import RPCBackend
-from celery.exceptions import Retry
 
 from sagas.definition import Saga
 from sagas.errors import HodeiError, StorageUnavailable
 from sagas.runtime import seen
 from sagas.runtime.continuation import GoesOn
 from sagas.runtime.engine import Engine
+from sagas.runtime.follow_up import follow_up, starts_back
 from sagas.runtime.limits import message_limit
-from sagas.runtime.outcomes import authors_part
-from sagas.runtime.process import claimant
 from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, CONTROL, publish_route, task_name
 from sagas.runtime.reconcile import help_saga, reconcile
-from sagas.runtime.runner import Report
 from sagas.runtime.verbs import cancel_saga
 from sagas.store.requests import StartRequest
 from sagas.types import SagaId
@@ -80,26 +76,25 @@ def _register_step_task(
     )
     def step(self: Any, saga_id: str) -> None:
         request = self.request  # asked once: Celery looks it up at each mention
-        node = request.hostname or f"celery@{socket.gethostname()}"
         ride = bool(request.chain)
         known = _known_id(saga_id)
-        by = claimant(node, engine.incarnation)
         try:
             report = engine.runner.run(
                 known,
                 step_name,
                 undo=undo,
-                by=by,
+                by=engine.claimant(request.hostname),
                 ride=ride,
                 granted=engine.continuation.granted(step_name),
                 may_go_on=engine.continuation.gate(step_name, undo),
-                offer=engine.continuation.offer(by),
+                hold=engine.continuation.hold(),
                 patience=engine.continuation.patience(),
             )
         except StorageUnavailable:
             request.chain = None
             raise
-        engine.continuation.taken(report.other)
+        if report.verdict == "held":
+            return
         if report.then:
             request.chain = None
             engine.continuation.go_on(report.saga_type, report.then, undo)
@@ -113,39 +108,6 @@ def _register_step_task(
 
 _known_id = functools.lru_cache(maxsize=16)(SagaId)
 """Read once for all steps of a message."""
-
-
-def follow_up(engine: Engine, saga_id: SagaId, report: Report, ride: bool, request: Any) -> Exception | None:
-    """Publish what comes next. What shows the attempt's end to Celery, if it is raised: a retry, or a failure."""
-    error = report.outcome.error if report.outcome else None
-    if report.touched:
-        engine.publish(report.touched)
-    chained = "undo" if report.phase == "undo" else "continue"
-    if not (ride and report.verdict == "committed" and report.next == chained):
-        request.chain = None
-        if report.outcome is None:
-            # A stray or early message; it moves the saga if nothing else is on its way (R9).
-            engine.publish(saga_id)
-        elif not starts_back(report):
-            # Where a step fails for good it raises below, and its link_error starts the compensations.
-            pause = report.outcome.retry_in if report.next == "again" else None
-            publish_route(engine.app, saga_id, report.saga_type, report.route, undo=report.undo, countdown=pause)
-    if error is None:
-        return None
-    if report.next in ("again", "wait"):
-        # Shown as RETRY; the next attempt's message is published above, or woken from its row.
-        retry: Exception = Retry(str(error), None, report.outcome.retry_in if report.outcome else None)
-        return retry
-    if isinstance(error, Exception) and not isinstance(error, MemoryError):
-        return error.with_traceback(authors_part(error.__traceback__))
-    # A MemoryError would stop the whole worker and requeue the message: poison for the fleet.
-    return RuntimeError(f"{type(error).__name__}: {error}")
-
-
-def starts_back(report: Report) -> bool:
-    """Whether it is a step that fails for good: its link_error, and no message of ours, starts the compensations."""
-    failed = report.outcome is not None and report.outcome.error is not None
-    return failed and report.phase != "undo" and report.next == "undo"
 
 
 def register_engine_tasks(app: Celery, engine: Engine) -> None:

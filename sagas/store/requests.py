@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -41,13 +41,15 @@ class Onward(NamedTuple):
     attempt_id: uuid.UUID
 
 
-class Another(NamedTuple):
-    """The step of another saga that the commit of a saga's last step may claim with it, as this attempt."""
+class Done(NamedTuple):
+    """An attempt that is done, for `Store.done_many`: its output as JSON, what it has emitted, what may follow."""
 
     saga_id: SagaId
     step: str
     attempt_id: uuid.UUID
-    by: Claimant
+    output: str
+    events: Sequence[tuple[str, dict[str, Any]]]
+    onward: Onward | None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sagas.jsontext import to_json
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
 from sagas.store.answers import PLAIN_GRANT, Backlog, Looked
-from sagas.store.requests import Another, Claimant, Onward, StartRequest
+from sagas.store.requests import Claimant, Done, Onward, StartRequest
 from sagas.store.wire import execute_on, first_line, is_trouble, translate
 from sagas.types import SagaId
 
@@ -28,8 +28,9 @@ T = TypeVar("T")
 START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+CLAIM_MANY = "SELECT saga_claim_many(%s::uuid[], %s, %s, %s::uuid[], %s, %s, %s, %s, %s, %s)"
 DONE = "SELECT saga_done("
-DONE_AND_CLAIM = "SELECT saga_done_and_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+DONE_MANY = "SELECT saga_done_many(%s::uuid[], %s, %s::uuid[], %s, %s::text[], %s::text[], %s::uuid[], %s)"
 UNDONE = "SELECT saga_undone("
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
@@ -85,6 +86,16 @@ class Store:
         answer = self._call(CLAIM, (str(saga_id), step, undo, str(attempt_id), *by.parameters()))
         return _granted(answer)
 
+    def claim_many(
+        self, sagas: Mapping[SagaId, uuid.UUID], version: int, step: str, by: Claimant
+    ) -> list[dict[str, Any] | None]:
+        """What `claim` answers for this step of each saga as that attempt; None for one of another version, or whose
+        row is held just now.
+        """
+        ids, attempts = [str(one) for one in sagas], [str(one) for one in sagas.values()]
+        answers = self._call(CLAIM_MANY, (ids, version, step, attempts, *by.parameters()))
+        return [_granted(answer) if answer else None for answer in answers]
+
     def commit(
         self,
         saga_id: SagaId,
@@ -98,24 +109,18 @@ class Store:
         retry_in: float | None = None,
         ride: bool = False,
         onward: Onward | None = None,
-        another: Another | None = None,
         undo: bool = False,
         session: Any = None,
     ) -> dict[str, Any]:
         """`{"verdict", "next", "route"}`, of a step or of its `undo`; with `session` in that transaction, at its end.
 
         With `onward` what comes next is claimed, too, if it is one of those: `"then"`, as `claim` answers without its
-        saga. With `another` (for what is done, without `onward`) that saga's step is, if this one ends: `"other"`, as
-        `claim` answers.
+        saga.
         """
         sql = COMMIT
         ids = (str(saga_id), step, str(attempt_id))
         parameters: tuple[Any, ...]
-        if outcome == "done" and another is not None:
-            sql = DONE_AND_CLAIM
-            parameters = (*ids, to_json(output), ride, to_json(events or []))
-            parameters += (str(another.saga_id), another.step, str(another.attempt_id), *another.by.parameters())
-        elif outcome == "done":
+        if outcome == "done":
             parameters = (*ids, to_json(output), ride, LEASE_MARGIN)
             # No more than are needed: each is text that the client makes and the server parses.
             if onward is not None or events:
@@ -127,11 +132,22 @@ class Store:
             problem = to_json(error) if error else None
             parameters = (*ids, outcome, to_json(output), problem, to_json(events or []), retry_in, ride)
         answer = self._call(sql, parameters) if session is None else self._inside(session, sql, parameters)
-        if "then" in answer:
-            answer["then"] = {**PLAIN_GRANT, **answer["then"]}
-        if "other" in answer:
-            answer["other"] = _granted(answer["other"])
-        return dict(answer)
+        return _committed(answer)
+
+    def done_many(self, attempts: Sequence[Done]) -> list[dict[str, Any]]:
+        """What `commit` answers for each, with one commit for all of them."""
+        sagas, steps, ids, outputs, events, onwards = zip(*attempts, strict=True)
+        parameters = (
+            [str(one) for one in sagas],
+            list(steps),
+            [str(one) for one in ids],
+            list(outputs),
+            [to_json(one) if one else None for one in events],
+            [one.steps[0] if one else None for one in onwards],
+            [str(one.attempt_id) if one else None for one in onwards],
+            LEASE_MARGIN,
+        )
+        return [_committed(answer) for answer in self._call(DONE_MANY, parameters)]
 
     def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
         """False if the attempt is no longer the current one."""
@@ -307,3 +323,10 @@ class Store:
 def _granted(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What a claim answered, in full."""
     return {**PLAIN_GRANT, **answer} if answer["verdict"] == "granted" else dict(answer)
+
+
+def _committed(answer: dict[str, Any]) -> dict[str, Any]:
+    """What a commit answered, its claim in full."""
+    if "then" in answer:
+        answer["then"] = {**PLAIN_GRANT, **answer["then"]}
+    return answer

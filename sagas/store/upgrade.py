@@ -26,8 +26,8 @@ ENTRY_POINTS = (
     "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean, text[], uuid,"
     " double precision)",
     "saga_done(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
-    "saga_done_and_claim(uuid, text, uuid, jsonb, boolean, jsonb, uuid, text, uuid, text, text, integer,"
-    " double precision, double precision, uuid)",
+    "saga_claim_many(uuid[], integer, text, uuid[], text, text, integer, double precision, double precision, uuid)",
+    "saga_done_many(uuid[], text[], uuid[], text[], text[], text[], uuid[], double precision)",
     "saga_undone(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
     "saga_prepare_undo(uuid, text, uuid, jsonb)",
     "saga_take_over(uuid, text, uuid, text, boolean)",
@@ -59,7 +59,15 @@ ENTRY_POINTS = (
 )
 
 
-FORMER = ("saga_save", "saga_go_on", "saga_step_done", "saga_step_undone", "saga_commit_and_claim", "saga_grant")
+FORMER = (
+    "saga_save",
+    "saga_go_on",
+    "saga_step_done",
+    "saga_step_undone",
+    "saga_commit_and_claim",
+    "saga_grant",
+    "saga_done_and_claim",
+)
 """Functions of earlier versions: a database that has them could not drop its tables, whose row types they take."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from sagas.runtime import backlog, publish, reconcile, tasks
+from sagas.runtime import backlog, follow_up, publish, reconcile, tasks
 from sagas.store.store import Store
 from tests.harness.effects import URL_VARIABLE
 from tests.harness.servers import libpq_url
@@ -24,7 +24,7 @@ OUTCOMES = {
     "verify": ("done", "not_done", "failed"),
 }
 STATEMENTS = (
-    *("start", "prepare_undo", "cancel", "take_over", "hint"),
+    *("start", "claim_many", "done_many", "prepare_undo", "cancel", "take_over", "hint"),
     *("reconcile", "lost", "backlog", "put_off", "call_in", "silent_claims"),
 )
 BOTH = (
@@ -97,7 +97,7 @@ def plant() -> None:
     Store.claim = _claim(Store.claim)  # type: ignore[method-assign]
     wrapped = _around("publish_route", publish.publish_route, _publish_point)
     publish.publish_route = wrapped
-    tasks.publish_route = wrapped  # type: ignore[attr-defined]
+    tasks.publish_route = follow_up.publish_route = wrapped  # type: ignore[attr-defined]
 
 
 if os.environ.get("CHAOS_PATCH"):

@@ -1,15 +1,19 @@
 """The directed part of a run: every commit point of the engine is hit, each by a process that dies there."""
 
 from collections.abc import Callable
+from unittest.mock import patch
 
+from sagas.runtime import packs
 from tests.chaos import gaps
 from tests.chaos.disruptions import Disruptor
 from tests.chaos.facts import Run
-from tests.chaos.plan import Plan, SagaPlan
+from tests.chaos.plan import ABREAST, Plan, SagaPlan
 from tests.chaos.run import Outcome, Starter, settle, summary, until_idle
 from tests.chaos.system import Servers, System, running
 
 WAVES = 6
+PACK = 6
+"""Sagas of a message that are quick, so that they go side by side."""
 BACKLOG = 5.5
 """Seconds without a step worker: reconcile finds messages waiting, and no node is silent enough to be dead."""
 CASES: tuple[tuple[str, dict[str, str]], ...] = (
@@ -34,7 +38,8 @@ def run_gaps(shared: Servers, say: Callable[[str], None] = lambda _: None) -> tu
     """The outcome, and the points that nobody came by (none, if all is well)."""
     plan = Plan(0, [], [])
     run = Run()
-    with running(shared, env={"CHAOS_PATCH": "tests.chaos.gaps"}, prepare=_arm) as system:
+    env = {"CHAOS_PATCH": "tests.chaos.gaps", "HODEI_CONTINUATION_MS": ABREAST}
+    with running(shared, env=env, prepare=_arm) as system, patch.object(packs, "SPREAD", 1):
         disruptor, starter = Disruptor(system), Starter(system, run)
         for wave in range(WAVES):
             _wave(system, starter, plan, wave)
@@ -69,6 +74,9 @@ def _wave(system: System, starter: Starter, plan: Plan, wave: int) -> None:
     plan.sagas.extend(sagas)
     for saga in sagas:
         starter(saga)
+    quick = [SagaPlan(f"gap{wave}-pack{i}", "scenario") for i in range(PACK)]
+    plan.sagas.extend(quick)
+    starter.together(quick)
     system.tend(BACKLOG + 1.5)
     system.servers.broker.flush()
     starter.answers()

@@ -78,6 +78,10 @@ class Disruption:
     choice: float
 
 
+ABREAST = "2000"
+"""A message's budget in milliseconds that lets its sagas go side by side: each step here writes a log of its own."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """All of one run."""
@@ -103,7 +107,8 @@ class Plan:
         In half of them each step has a message of its own, in the other half messages go on to further steps.
         """
         short = {"HODEI_VISIBILITY_TIMEOUT": "5"} if self.seed % 3 == 0 else {}
-        return {**short, "HODEI_CONTINUATION_MS": "0" if self.seed % 4 >= 2 else "200"}
+        budget = ABREAST if self.packs else "200"
+        return {**short, "HODEI_CONTINUATION_MS": "0" if self.seed % 4 >= 2 else budget}
 
 
 def draw(seed: int, sagas: int, kills: int) -> Plan:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from sagas import RetryPolicy, Saga, SagaContext, SagaId
 from sagas.registry import Registry
-from sagas.runtime.runner import Runner
+from sagas.runtime.runner import Ended, Runner
 from sagas.settings import Settings
 from sagas.store.definitions import register
 from sagas.store.requests import StartRequest
@@ -94,6 +94,34 @@ def test_with_continuation_a_step_costs_one_round_trip(lab: Lab, trips: list[str
         )
         assert len(trips) == 1
     assert (report.then, report.next) == (None, "end")
+
+
+def test_side_by_side_a_step_of_several_sagas_costs_one_round_trip(lab: Lab, trips: list[str]) -> None:
+    """Decision 0015: one commit, and one claim, for all of them."""
+    saga = lab.define("order", a={}, b={})
+    run, saga_id = runner(lab, saga)
+    ids = [saga_id, *(SagaId(run._store.start(StartRequest("order", {}))["saga_id"]) for _ in range(4))]
+    trips.clear()
+    granted = run.claim_all({one: uuid.uuid4() for one in ids}, 1, "a", NODE, 1.0)
+    assert trips == ["SELECT saga_claim_many"]
+    for step, then in (("a", ("b",)), ("b", ())):
+        held: list[Ended] = []
+        trips.clear()
+        for one in ids:
+            report = run.run(
+                one,
+                step,
+                undo=False,
+                by=NODE,
+                granted=granted[one],
+                may_go_on=lambda saga_type, version, then=then: then,  # type: ignore[misc]
+                hold=held.append,
+            )
+            assert report.verdict == "held"
+        reports = run.commit_all(held)
+        assert trips == ["SELECT saga_done_many"]
+        granted = {one: report.then for one, report in zip(ids, reports, strict=True) if report and report.then}
+    assert [report and report.next for report in reports] == ["end"] * 5
 
 
 def test_nothing_is_sent_besides(lab: Lab, trips: list[str]) -> None:

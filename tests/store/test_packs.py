@@ -1,13 +1,12 @@
 """R22 with packs: who is brought by another one's message needs none while that one waits (decision 0014)."""
 
-import uuid
 from typing import Any
 
 import pytest
 
 from sagas import SagaId
-from sagas.store.requests import Another, StartRequest
-from tests.store.lab import NODE, Lab, Run
+from sagas.store.requests import StartRequest
+from tests.store.lab import Lab, Run
 
 
 @pytest.fixture
@@ -114,77 +113,3 @@ def test_a_message_that_nobody_claims_parks_each_of_them_in_the_end(lab: Lab, pa
     assert [lab.store.lost(first.saga_id, 1) for _ in range(2)] == [True, False]
     assert first.row()["paused_at"] is not None
     assert needed(lab) == (2, 2)
-
-
-def ended_with(run: Run, other: Run, attempt: uuid.UUID) -> dict[str, Any]:
-    """The answer to the commit of the last step, which may claim the other saga's first one."""
-    another = Another(other.saga_id, "one", attempt, NODE)
-    return run.commit("two", run.claim("two"), another=another)
-
-
-def test_the_end_of_one_begins_the_next(lab: Lab, pack: list[Run]) -> None:
-    first, second, _ = pack
-    first.do("one")
-    last, attempt = first.claim("two"), uuid.uuid4()
-    another = Another(second.saga_id, "one", attempt, NODE)
-    answer = first.commit("two", last, another=another)
-    assert (answer["next"], answer["other"]["verdict"], answer["other"]["first"]) == ("end", "granted", True)
-    assert answer["other"] == second.ask("one", attempt=attempt), "what a claim answers"
-    again = first.commit("two", last, another=another)
-    assert (again["verdict"], again["other"]["verdict"]) == ("recorded", "granted"), "its reply was lost (R5)"
-    assert second.step("one")["attempt"] == 1
-    second.commit("one", attempt)
-    second.do("two")
-    assert (first.state, second.state) == ("COMPLETED", "COMPLETED")
-
-
-def test_nothing_is_begun_before_the_end(lab: Lab, pack: list[Run]) -> None:
-    first, second, _ = pack
-    another = Another(second.saga_id, "one", uuid.uuid4(), NODE)
-    answer = first.commit("one", first.claim("one"), another=another)
-    assert answer["next"] == "continue" and "other" not in answer
-    assert second.state == "PENDING"
-
-
-def test_who_was_stopped_is_not_begun(lab: Lab, pack: list[Run]) -> None:
-    first, second, _ = pack
-    second.cancel()
-    first.do("one")
-    assert ended_with(first, second, uuid.uuid4())["other"]["verdict"] == "terminal"
-    assert first.state == "COMPLETED"
-
-
-def test_nobody_waits_for_a_row_that_another_holds(lab: Lab, pack: list[Run]) -> None:
-    first, second, _ = pack
-    first.do("one")
-    connection = lab.connect(autocommit=False)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT FROM saga_instances WHERE saga_id = %s FOR UPDATE", (str(second.saga_id),))
-            answer = ended_with(first, second, uuid.uuid4())
-    finally:
-        connection.rollback()
-        connection.close()
-    assert answer["next"] == "end" and "other" not in answer
-    assert (first.state, second.state) == ("COMPLETED", "PENDING")
-
-
-def test_the_end_waits_for_the_disk(lab: Lab, pack: list[Run]) -> None:
-    """P1: the claim that comes with it need not."""
-    first, second, _ = pack
-    first.do("one")
-    last = first.claim("two")
-    connection = lab.connect(autocommit=False)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT saga_done_and_claim(%s, 'two', %s, 'null', false, '[]', %s, 'one', %s, 'n', NULL, NULL, NULL,"
-                " 10, NULL) AS answer",
-                (str(first.saga_id), str(last), str(second.saga_id), str(uuid.uuid4())),
-            )
-            assert cursor.fetchone()["answer"]["other"]["verdict"] == "granted"
-            cursor.execute("SHOW synchronous_commit")
-            assert cursor.fetchone()["synchronous_commit"] == "on"
-    finally:
-        connection.rollback()
-        connection.close()

@@ -41,21 +41,82 @@ def told(effects: Effects, kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_one_message_runs_them_one_after_the_other(
+def test_one_message_runs_them_all(
     pool: str, start_worker: StartWorker, saga_client: "SagaClient", effects: Effects
 ) -> None:
-    """Each with tasks of its own, which begin anew: no parent, its saga as root."""
+    """The first one, then the others side by side; each with tasks of its own, which begin anew, its saga as root."""
     start_worker(arguments=("--pool", pool), env=AMPLE)
     handles = start(saga_client, *[plan()] * 8)
     assert outcomes(handles) == ["COMPLETED"] * 8
     wait_for(lambda: len(told(effects, "postrun")) == 8 * len(STEPS))
     assert [row["step"] for row in told(effects, "received")] == ["scenario.one"]
     begun = told(effects, "prerun")
-    assert [row["saga_id"] for row in begun] == [str(handle.saga_id) for handle in handles for _ in STEPS]
-    tasks = [row["detail"] for row in begun]
-    assert len({one["task_id"] for one in tasks}) == 8 * len(STEPS)
-    assert [one["root"] for one in tasks] == [str(handle.saga_id) for handle in handles for _ in STEPS]
-    assert [number for number, one in enumerate(tasks) if one["parent"] is None] == list(range(0, 32, len(STEPS)))
+    ids = [str(handle.saga_id) for handle in handles]
+    assert [row["saga_id"] for row in begun] == [ids[0]] * len(STEPS) + ids[1:] * len(STEPS)
+    assert [row["step"] for row in begun[4:]] == [f"scenario.{step}" for step in STEPS for _ in ids[1:]]
+    for saga_id in ids:
+        tasks = [row["detail"] for row in begun if row["saga_id"] == saga_id]
+        assert {one["root"] for one in tasks} == {saga_id}
+        assert [one["parent"] for one in tasks] == [None, *(one["task_id"] for one in tasks[:-1])]
+    assert len({row["detail"]["task_id"] for row in begun}) == 8 * len(STEPS)
+
+
+def abreast(effects: Effects, handles: list["SagaHandle"]) -> bool:
+    """Whether the second of them was between two steps when the third had begun."""
+    two = next(row.id for row in effects.find(saga_id=handles[1].saga_id) if row.step == "two")
+    return any(row.step == "one" and row.id < two for row in effects.find(saga_id=handles[2].saga_id))
+
+
+def test_one_of_them_that_takes_long_holds_up_nobody(
+    start_worker: StartWorker, saga_client: "SagaClient", effects: Effects, query: Query
+) -> None:
+    """What the others have done is committed, and they go on elsewhere, while it still runs."""
+    start_worker(env=AMPLE, concurrency=2)
+    handles = start(saga_client, plan(), plan(), plan(two="slow:8"), *[plan()] * 5)
+    begun = time.monotonic()
+    assert outcomes([*handles[:2], *handles[3:]]) == ["COMPLETED"] * 7
+    assert time.monotonic() - begun < 7
+    assert handles[2].status().state == "IN_PROGRESS"
+    assert abreast(effects, handles)
+    assert outcomes(handles) == ["COMPLETED"] * 8
+    assert all(len(effects.story(handle.saga_id, ("begin",))) == 4 for handle in handles), "nothing was run twice"
+    assert query.value("SELECT max(attempt) FROM saga_steps") == 1
+    assert query.value("SELECT count(*) FROM saga_events WHERE event_type = 'StepNotReady'") >= 5
+    assert query.value("SELECT count(*) FROM saga_events WHERE event_type = 'AttemptLost'") == 0
+
+
+def test_what_postgresql_refuses_of_one_is_not_the_others_trouble(
+    start_worker: StartWorker, saga_client: "SagaClient", effects: Effects, query: Query
+) -> None:
+    start_worker(queues=["control"], name="control")  # it defines them
+    handles = start(saga_client, *[plan()] * 6)
+    refused = handles[3].saga_id
+    query(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON saga_steps FOR EACH ROW"
+        f" WHEN (NEW.saga_id = '{refused}' AND NEW.state = 'COMPLETED') EXECUTE FUNCTION refuse()"
+    )
+    start_worker(queues=["steps", "compensations"], name="steps", env=AMPLE)
+    others = [handle for handle in handles if handle.saga_id != refused]
+    assert outcomes(others) == ["COMPLETED"] * 5
+    assert handles[3].status().state == "IN_PROGRESS"
+
+
+def test_steps_that_must_not_be_lost_unbegun_wait_for_nobody(
+    start_worker: StartWorker, saga_client: "SagaClient", effects: Effects
+) -> None:
+    """Not idempotent: a claim is an attempt whose outcome would be unknown. From there on one saga after the other."""
+    start_worker(env=AMPLE)
+    handles = saga_client.start_many("scenario_blind", [plan()] * 5)
+    assert outcomes(handles) == ["COMPLETED"] * 5
+    first, *others = [str(handle.saga_id) for handle in handles]
+    order = [(row.saga_id, row.step) for row in effects.find() if row.kind == "begin"]
+    assert order == [
+        *((first, step) for step in STEPS),
+        *((one, "one") for one in others),
+        *((one, step) for one in others for step in STEPS[1:]),
+    ]
+    assert [row["step"] for row in told(effects, "received")] == ["scenario_blind.one"]
 
 
 def test_behind_a_slow_one_the_others_get_messages_of_their_own(
