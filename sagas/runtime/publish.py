@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 
 from sagas.types import SagaId
 
@@ -85,7 +85,7 @@ def together(app: Celery) -> Iterator[Any]:
     try:
         with app.producer_pool.acquire(block=True) as producer, producer.batch():
             yield producer
-    except (OperationalError, OSError) as error:
+    except (OperationalError, BatchPublishError, OSError) as error:
         log.warning("messages were not published (%s); reconcile will", error)
 
 

@@ -126,6 +126,17 @@ def test_a_key_that_comes_twice_takes_nobody_out_of_its_message(
     assert [ids(message)[0], *message["headers"][PACK]["sagas"]] == started[:4]
 
 
+def test_a_broker_that_went_away_takes_no_saga_with_it(
+    client: SagaClient, broker_server: BrokerServer, query: Query
+) -> None:
+    """They are started when the call returns, whether or not their messages went out: reconcile sends them."""
+    client.start_many("order", [{}] * 3)
+    broker_server.kill()
+    handles = client.start_many("order", [{}] * 3)
+    assert len(handles) == 3
+    assert query.value("SELECT count(*) FROM saga_instances") == 6
+
+
 def test_they_are_those_of_start(client: SagaClient, messages: Messages, own: None) -> None:
     one = client.start("order", {"number": 0})
     many = client.start_many("order", [{"number": number} for number in range(1, 205)])
