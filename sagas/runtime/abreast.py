@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from celery.app.task import Context
-
 from sagas.errors import StorageUnavailable
-from sagas.runtime.follow_up import follow_up
+from sagas.runtime.follow_up import publish_next
 from sagas.runtime.handover import Granted
+from sagas.runtime.outcomes import Outcome
+from sagas.runtime.publish import together
 from sagas.runtime.runner import Ended, Report
 from sagas.step import Step
 from sagas.types import SagaId
@@ -28,48 +28,57 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LATE = 1.0
-"""Seconds after which nobody waits any longer for the step at hand."""
+"""Seconds beyond a message's budget after which nobody waits any longer for the step at hand."""
+UNBEGUN = Outcome("unbegun")
 
 
 def may_wait(step: Step) -> bool:
-    """Whether this step may be claimed before its turn. If its process dies that was an attempt."""
-    return step.is_idempotent and not step.transactional and step.child is None and step.retry.max_attempts > 1
+    """Whether this step may be claimed before its turn: if its process dies that counts as an attempt of it, which may
+    have acted. That the attempt is not its last one is asked of its row (`saga_claim_many`, `saga_commit_many`).
+    """
+    plain = step.child is None and not step.transactional and not step.pivot and not step.compensate_on_failure
+    return step.is_idempotent and plain
 
 
 class Lane(NamedTuple):
     """One of the sagas: the task that is its turn to run, claimed."""
 
-    saga_id: SagaId
     name: str
     request: dict[str, Any]
     granted: Granted
+
+    def unbegun(self) -> Ended:
+        return Ended(*self.granted, UNBEGUN)
 
 
 class Lanes:
     """Those of one message. Two threads ask: the one that runs them, and the one that comes when that one is late."""
 
-    def __init__(self, engine: Engine, lanes: Sequence[Lane]) -> None:
+    def __init__(self, engine: Engine, lanes: Sequence[Lane], seconds: float) -> None:
+        """`seconds` of the message's budget are left."""
         self._engine = engine
         self._lock = threading.Lock()
         self._waiting = deque(lanes)
-        self._held: list[tuple[Lane, Ended]] = []
-        self._timer = threading.Timer(LATE, self.part)
-        self._timer.daemon = True
+        self._ended: list[tuple[Lane, Ended]] = []
+        self._parted = False
+        self._late = threading.Timer(seconds + LATE, self.part)
+        self._late.daemon = True
 
     def __enter__(self) -> Self:
-        self._timer.start()
+        try:
+            self._late.start()
+        except RuntimeError:  # no thread to be had
+            self.part()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        self._late.cancel()
+        with suppress(RuntimeError):  # not even started
+            self._late.join()
         self.part()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
-
-    def add(self, lane: Lane) -> None:
-        with self._lock:
-            self._waiting.append(lane)
 
     def take(self) -> Lane | None:
         """Whose turn it is; None when all have had theirs."""
@@ -77,46 +86,54 @@ class Lanes:
             return self._waiting.popleft() if self._waiting else None
 
     def hold(self, lane: Lane, ended: Ended) -> None:
-        """Its step is done; committed with those of the others."""
+        """Its attempt is over: done, or not even begun. Committed with those of the others."""
         with self._lock:
-            self._held.append((lane, ended))
+            self._ended.append((lane, ended))
 
-    def commit(self) -> Iterator[tuple[Lane, Report]]:
-        """One commit for all whose step is done."""
+    def commit(self) -> list[tuple[Lane, Report]]:
+        """One commit for all that are over; nothing more is claimed by it once they have parted."""
         with self._lock:
-            held, self._held = self._held, []
-        yield from self._commit(held)
+            ended, self._ended = self._ended, []
+            if self._parted:
+                ended = [(lane, one._replace(next=None)) for lane, one in ended]
+        reports = self._engine.runner.commit_all([one for _, one in ended])
+        return [(lane, report) for (lane, _), report in zip(ended, reports, strict=True) if report is not None]
 
-    def part(self, *further: Lane) -> None:
-        """Nobody waits any longer: what is done is committed, and each goes on by a message of its own."""
+    def go_on(self, lanes: Sequence[Lane]) -> None:
+        """Their next steps are claimed."""
         with self._lock:
-            waiting, self._waiting = [*further, *self._waiting], deque()
-            held, self._held = self._held, []
-        for lane, report in self._commit([(lane, ended._replace(next=None)) for lane, ended in held]):
-            self.leave(lane, report)
-        for lane in waiting:
-            with _logged(lane.saga_id):
-                self.leave(lane, self._engine.runner.give_back(lane.saga_id, lane.granted))
+            self._waiting.extend(lanes)
+        if self._parted:
+            self.part()
 
-    def leave(self, lane: Lane, report: Report) -> None:
-        """It goes on by a message, or is at its end."""
-        follow_up(self._engine, lane.saga_id, report, False, Context(lane.request))
+    def part(self) -> None:
+        """Nobody waits any longer: what is done is committed, what has not begun is given back, and each goes on by a
+        message of its own.
+        """
+        with self._lock:
+            self._parted = True
+            self._ended += [(lane, lane.unbegun()) for lane in self._waiting]
+            self._waiting.clear()
+        self.leave(self.commit())
 
-    def _commit(self, held: Sequence[tuple[Lane, Ended]]) -> Iterator[tuple[Lane, Report]]:
-        if not held:
+    def leave(self, reports: Sequence[tuple[Lane, Report]]) -> None:
+        """They go on by messages, or are at their ends."""
+        if not reports:
             return
-        reports: Sequence[Report | None] = []
-        with _logged(held[0][0].saga_id):
-            reports = self._engine.runner.commit_all([ended for _, ended in held])
-        for (lane, _), report in zip(held, reports, strict=False):
-            if report is not None:
-                yield lane, report
+        with together(self._engine.app) as producer:
+            for lane, report in reports:
+                # As the step's own task would have published it; what has not begun comes from the task before.
+                parent = "parent_id" if report.outcome is UNBEGUN else "id"
+                publish_next(
+                    self._engine, lane.granted.saga_id, report, producer=producer, parent_id=lane.request[parent]
+                )
+        for _, report in reports:
+            if report.touched:
+                self.hint(report.touched)
 
-
-@contextmanager
-def _logged(saga_id: SagaId) -> Iterator[None]:
-    """PostgreSQL has been away for longer than anybody's patience: their leases have run out."""
-    try:
-        yield
-    except StorageUnavailable as error:
-        log.error("saga %s and others of its message: not recorded, %s", saga_id, error)
+    def hint(self, saga_id: SagaId | str) -> None:
+        """Publish what is due for it."""
+        try:
+            self._engine.publish(saga_id)
+        except StorageUnavailable as error:
+            log.warning("saga %s: what is due was not published (%s); reconcile will", saga_id, error)

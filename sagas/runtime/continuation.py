@@ -10,19 +10,18 @@ from __future__ import annotations
 import math
 import threading
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sagas.definition import Saga
-from sagas.errors import StorageUnavailable, UnknownSaga
+from sagas.errors import UnknownSaga
 from sagas.runtime.abreast import Lane, Lanes, may_wait
 from sagas.runtime.continued import Continued, Told, brought, successor, told
 from sagas.runtime.handover import Granted, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE
 from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, PACK, publish_route, saga_and_step, task_name, together
-from sagas.runtime.runner import Hold
+from sagas.runtime.runner import Hold, Report
 from sagas.step import Step
 from sagas.types import SagaId
 
@@ -47,6 +46,10 @@ class _Message(threading.local):
     """Sagas that it brings besides, and that have not begun."""
     first: Task | None = None
     """The task that they begin with."""
+    asked: dict[str, Granted]
+    """Of those: what was asked for and not granted, to be asked for again as the same attempt."""
+    acted: bool = False
+    """Whether it has done a step, and was not only refused."""
     hold: Hold | None = None
     """Takes what the step at hand has done, where its saga is one of several that go side by side."""
     then: tuple[str, Granted | None] | None = None
@@ -58,7 +61,7 @@ class _Message(threading.local):
         self.patience = CLAIM_PATIENCE
         self.follows = False
         self.granted = self.then = self.hold = None
-        self.first, self.brought = first, list(brought)
+        self.first, self.brought, self.asked, self.acted = first, list(brought), {}, False
 
     def advance(self) -> str | None:
         """The name of the task that is to be run now, its claim at hand or not; None at the message's end."""
@@ -79,6 +82,8 @@ class Continuation:
         self._engine = engine
         self._message = _Message()
         self._successors: dict[tuple[str, int, str, bool], tuple[tuple[str, float, bool], ...]] = {}
+        self._paces: dict[str, float] = {}
+        """Seconds that one of several took that went side by side when last they did, by their first task."""
         self._firsts: dict[str, float | None] = {}
         """Seconds that the first step of a saga that is brought needs, by its task; None where it needs a message."""
 
@@ -100,9 +105,10 @@ class Continuation:
             self._follow(request, followed)
             # What a failed task tells its parent has no room for what followed it.
             if answer.info is None:
-                self._abreast(request, followed)
-                while here.brought and self._spare() >= 0:
-                    here.patience = min(self._spare(), CLAIM_PATIENCE)
+                self._abreast(task, request, followed)
+                while here.brought and (spare := self._spare()) >= 0:
+                    here.patience = min(spare, CLAIM_PATIENCE)
+                    here.granted = here.asked.get(here.brought[0])
                     other = brought(self._engine.app, request, here.brought.pop(0))
                     followed.append(told(task, other))
                     self._follow(other, followed)
@@ -122,61 +128,91 @@ class Continuation:
             request = successor(request, name)
             followed.append(told(self._engine.app.tasks[name], request))
 
-    def _abreast(self, request: dict[str, Any], followed: list[Told]) -> None:
-        """Several of the sagas that the message brings side by side: as many as it has time for one after the other, if
-        each takes as long as the one that it has just gone through.
+    def _abreast(self, task: Task, request: dict[str, Any], followed: list[Told]) -> None:
+        """Several of the sagas that the message brings side by side: as many as its budget has time for, by what one
+        took when they last went so, or else by the one that this message has just gone through.
         """
-        here, engine = self._message, self._engine
-        now = time.monotonic()
-        count = min(len(here.brought), int((here.until - now) / (now - here.began)))
-        known = self._known(*saga_and_step(here.first.name)) if here.first and count > 1 else None
-        if here.first is None or known is None or self._spare() < 0 or not may_wait(known[1]):
+        here, engine, now = self._message, self._engine, time.monotonic()
+        if not here.brought:
+            return
+        pace = self._paces.get(task.name, now - here.began)
+        count = min(len(here.brought), int((here.until - now) / pace))
+        known = self._known(*saga_and_step(task.name))
+        spare = self._spare()
+        if known is None or not may_wait(known[1]) or count < 2 or spare < 0 or not here.acted:
             return
         saga, step = known
-        asked = {SagaId(one): uuid.uuid4() for one in here.brought[:count]}
         by = engine.claimant(request.get("hostname"))
-        try:
-            granted = engine.runner.claim_all(asked, saga.version, step.name, by, min(self._spare(), CLAIM_PATIENCE))
-        except StorageUnavailable:
-            return  # the claim of each asks again
-        here.brought = [one for one in here.brought if SagaId(one) not in granted]
-        lanes = Lanes(
-            engine,
-            [
-                Lane(saga_id, here.first.name, brought(engine.app, request, str(saga_id)), claim)
-                for saga_id, claim in granted.items()
-            ],
-        )
-        with lanes:
-            while lanes:
-                self._advance(lanes, followed)
+        asked = [SagaId(one) for one in here.brought[:count]]
+        lanes: list[Lane] = []
+        for granted in engine.runner.claim_all(asked, saga.version, step.name, by, min(spare, CLAIM_PATIENCE)):
+            if granted.claim:
+                here.brought.remove(str(granted.saga_id))
+                lanes.append(Lane(task.name, brought(engine.app, request, str(granted.saga_id)), granted))
+            else:
+                here.asked[str(granted.saga_id)] = granted
+        if not lanes:
+            return
+        gone = len(lanes)
+        with Lanes(engine, lanes, here.until - time.monotonic()) as abreast:
+            while abreast:
+                gone -= self._advance(abreast, followed)
+        self._paces[task.name] = (time.monotonic() - now) / max(gone, 1)
 
-    def _advance(self, lanes: Lanes, followed: list[Told]) -> None:
-        """One step of each of them, and one commit; then those that do not go on with the others go on alone."""
+    def _advance(self, lanes: Lanes, followed: list[Told]) -> int:
+        """One step of each of them, and one commit; then those that do not go on with the others go on alone.
+
+        Answers how many have not begun, because the budget was used up.
+        """
         here = self._message
-        alone: list[tuple[dict[str, Any], tuple[str, Granted | None]]] = []
+        back: list[Lane] = []
+        unbegun = 0
         while (lane := lanes.take()) is not None:
             if time.monotonic() >= here.until:
-                lanes.part(lane)
-                break
+                lanes.hold(lane, lane.unbegun())
+                unbegun += 1
+                continue
             here.granted, here.hold = lane.granted, partial(lanes.hold, lane)
             followed.append(told(self._engine.app.tasks[lane.name], lane.request))
             here.hold = None
+            if here.granted is not None:  # Celery itself refused the task
+                here.granted = None
+                lanes.hold(lane, lane.unbegun())
             if here.then is not None:
-                alone.append((lane.request, here.then))
                 here.then = None
+                back.append(lane)
+        on: list[Lane] = []
+        alone: list[tuple[Lane, Report]] = []
         for lane, report in lanes.commit():
             if report.then is not None:
                 name = task_name(report.saga_type, report.then.step, False)
-                lanes.add(Lane(lane.saga_id, name, successor(lane.request, name), report.then))
-            elif report.next == "continue" and (
-                names := self._may_go_on(lane.granted.step, False, False, report.saga_type, report.version)
-            ):
-                alone.append((lane.request, (task_name(report.saga_type, names[0], False), None)))
+                on.append(Lane(name, successor(lane.request, name), report.then))
             else:
-                lanes.leave(lane, report)
-        for request, here.then in alone:
-            self._follow(request, followed)
+                alone.append((lane, report))
+        lanes.go_on(on)
+        lanes.leave([one for one in alone if one[1].next != "continue"])
+        for lane, report in alone:
+            if report.next == "continue" and not self._alone(lane, report, followed):
+                lanes.leave([(lane, report)])
+        for lane in back:
+            # Its step has failed for good, and its link_error was not published because this message goes on (`turn`).
+            if time.monotonic() >= here.until:
+                lanes.hint(lane.granted.saga_id)
+            else:
+                here.then = (COMPENSATE, None)
+                self._follow(lane.request, followed)
+        return unbegun
+
+    def _alone(self, lane: Lane, report: Report, followed: list[Told]) -> bool:
+        """Go on with this saga by itself, if this message still may: its next step is not one that waits for others."""
+        names = self._may_go_on(lane.granted.step, False, False, report.saga_type, report.version)
+        if not names:
+            return False
+        here, name = self._message, task_name(report.saga_type, names[0], False)
+        here.patience = min(max(here.left() - needed(self._engine.app.tasks[name]), 0.0), CLAIM_PATIENCE)
+        here.then = (name, None)
+        self._follow(lane.request, followed)
+        return True
 
     def _spare(self) -> float:
         """For a saga that the message brings: seconds of its hard limit that the first step and its commit do not need
@@ -204,10 +240,10 @@ class Continuation:
                     self._engine.app, brought.pop(0), saga_type, request[PACK]["route"], undo=False, producer=producer
                 )
 
-    def granted(self, step_name: str) -> Granted | None:
-        """The claim that the commit of the step before has made, if this thread goes on from there."""
+    def granted(self, saga_id: SagaId, step_name: str) -> Granted | None:
+        """The claim that is made for this step of it already, or was asked for."""
         granted, self._message.granted = self._message.granted, None
-        return granted if granted and granted.step == step_name else None
+        return granted if granted and (granted.saga_id, granted.step) == (saga_id, step_name) else None
 
     def gate(self, step_name: str, undo: bool) -> MayGoOn | None:
         """For the runner, at this step; None where there is no message that could go on."""
@@ -265,6 +301,7 @@ class Continuation:
     def _may_go_on(self, step_name: str, undo: bool, abreast: bool, saga_type: str, version: int) -> tuple[str, ...]:
         """The steps that may be claimed by a commit; `abreast`: and then wait until others have had their turn."""
         here = self._message
+        here.acted = True
         if time.monotonic() >= here.until:
             return ()
         key = (saga_type, version, step_name, undo)

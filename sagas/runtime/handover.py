@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sagas.runtime.outcomes import Outcome
 from sagas.store.requests import Onward
+from sagas.types import SagaId
 
 OUTPUTS_ALONG = 16
 """As many outputs ride with a claim (`saga_claim`); with more they are fetched when they are asked for."""
@@ -21,6 +22,7 @@ MayGoOn = Callable[[str, int], tuple[str, ...]]
 class Granted(NamedTuple):
     """A claim that a commit has made with it: what is to be run next, by this process."""
 
+    saga_id: SagaId
     step: str
     attempt_id: uuid.UUID
     claim: dict[str, Any]
@@ -44,7 +46,7 @@ class Handover:
             self._asked = Onward(steps, self._next_id)
         return self._asked
 
-    def granted(self, answer: dict[str, Any], done: str, outcome: Outcome) -> Granted | None:
+    def granted(self, answer: dict[str, Any], saga_id: SagaId, done: str, outcome: Outcome) -> Granted | None:
         """The next claim, if the commit of step `done` made one: its saga is that of this one, with one output more."""
         then = answer.get("then")
         if not then:
@@ -55,4 +57,6 @@ class Handover:
             # As it was stored; not for ever, or each step of a long saga would copy those of all before it.
             stored = {done: json.loads(outcome.text)}
             outputs = {**outputs, **stored} if len(outputs) < OUTPUTS_ALONG else None
-        return Granted(then["step"], self._next_id, {**self._claim, **then, "outputs": outputs, "first": False})
+        return Granted(
+            saga_id, then["step"], self._next_id, {**self._claim, **then, "outputs": outputs, "first": False}
+        )

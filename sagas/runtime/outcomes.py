@@ -21,7 +21,9 @@ _OURS = (__name__, Step.__module__)
 class Outcome(NamedTuple):
     """How an attempt ended, as a value. `retry_in` None: it is not to be tried again. `text` is the output as JSON."""
 
-    kind: Literal["done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output", "refused", "child"]
+    kind: Literal[
+        "done", "failed", "unknown", "not_ready", "cancel", "not_done", "bad_output", "refused", "child", "unbegun"
+    ]
     output: Any = None
     error: BaseException | None = None
     retry_in: float | None = None

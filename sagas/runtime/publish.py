@@ -45,10 +45,12 @@ def publish_route(
     countdown: float | None = None,
     producer: Any = None,
     brings: Sequence[str] = (),
+    parent_id: str | None = None,
 ) -> bool:
     """Publish one message that carries these steps in order. False (and a warning) if the broker does not take it.
 
-    It `brings` further sagas that have the same steps to do (decision 0014).
+    It `brings` further sagas that have the same steps to do (decision 0014). `parent_id`: the task that its first one
+    comes from, where that is not the one which runs here.
     """
     if not route:
         return True
@@ -60,6 +62,7 @@ def publish_route(
         first.task,
         kwargs=first.kwargs,
         root_id=str(saga_id),
+        parent_id=parent_id,
         chain=after[::-1] or None,
         countdown=countdown or None,
         producer=producer,

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sagas.context import Outputs, SagaContext
-from sagas.errors import InvalidPayload, NotReady, StepTimeLimit, StorageUnavailable, UnknownSaga
+from sagas.errors import InvalidPayload, StepTimeLimit, StorageUnavailable, UnknownSaga
 from sagas.jsontext import JsonText, to_json
 from sagas.registry import Registry
 from sagas.runtime.handover import Granted, Handover, MayGoOn
@@ -21,7 +21,7 @@ from sagas.runtime.renewal import renewed
 from sagas.runtime.transaction import together
 from sagas.settings import Settings
 from sagas.step import Step
-from sagas.store.requests import Claimant, Done
+from sagas.store.requests import Attempt, Claimant
 from sagas.store.store import Store
 from sagas.types import SagaId
 
@@ -58,11 +58,10 @@ class Ended(NamedTuple):
     events: Sequence[tuple[str, dict[str, Any]]] = ()
     next: Handover | None = None
 
-    def done(self) -> Done:
-        """As the store takes what is done; asks what it may go on to."""
-        assert self.outcome.text is not None  # what is done has been made JSON
+    def attempt(self) -> Attempt:
+        """As the store takes what is done, or has not begun; asks what it may go on to."""
         onward = self.next.onward() if self.next else None
-        return Done(self.saga_id, self.step, self.attempt_id, self.outcome.text, self.events, onward)
+        return Attempt(self.saga_id, self.step, self.attempt_id, self.outcome.text, self.events, onward)
 
     def report(self, answer: dict[str, Any]) -> Report:
         """What its commit has answered."""
@@ -77,7 +76,7 @@ class Ended(NamedTuple):
             route=answer.get("route") or (),
             outcome=self.outcome,
             touched=answer.get("touched"),
-            then=self.next.granted(answer, self.step, self.outcome) if self.next else None,
+            then=self.next.granted(answer, self.saga_id, self.step, self.outcome) if self.next else None,
             version=self.claim["version"],
         )
 
@@ -145,47 +144,59 @@ class Runner:
         return Ended(saga_id, step_name, attempt_id, claim, outcome, next=attempt.next).report(answer)
 
     def claim_all(
-        self, sagas: Mapping[SagaId, uuid.UUID], version: int, step: str, by: Claimant, patience: float
-    ) -> dict[SagaId, Granted]:
-        """Claim that step of each saga of that version as that attempt; those that were granted."""
-        answers = patiently(lambda: self._store.claim_many(sagas, version, step, by), patience)
-        return {
-            saga_id: Granted(step, attempt_id, claim)
-            for (saga_id, attempt_id), claim in zip(sagas.items(), answers, strict=True)
-            if claim is not None and claim["verdict"] == "granted"
-        }
-
-    def commit_all(self, held: Sequence[Ended]) -> list[Report | None]:
-        """One commit for all of them; a report for each, or None where PostgreSQL refuses that one (logged)."""
-        done = [one.done() for one in held]
+        self, sagas: Sequence[SagaId], version: int, step: str, by: Claimant, patience: float
+    ) -> list[Granted]:
+        """Claim that step of each saga of that version. What is without a claim was not granted, or its reply was lost:
+        to be asked again as the same attempt.
+        """
+        asked = {saga_id: uuid.uuid4() for saga_id in sagas}
+        answers: Sequence[dict[str, Any] | None] = [None] * len(asked)
         try:
-            answers = patiently(lambda: self._store.done_many(done), COMMIT_PATIENCE)
-        except StorageUnavailable:
-            raise
-        except Exception:  # noqa: BLE001 - one that is refused must not take the others with it
-            return [self._commit_alone(one) for one in held]
-        return [one.report(answer) for one, answer in zip(held, answers, strict=True)]
-
-    def _commit_alone(self, held: Ended) -> Report | None:
-        try:
-            (answer,) = patiently(lambda: self._store.done_many([held.done()]), COMMIT_PATIENCE)
-        except StorageUnavailable:
-            raise
+            answers = patiently(lambda: self._store.claim_many(asked, version, step, by), patience)
         except Exception:
-            log.exception("saga %s step %s: what it has done is not recorded", held.saga_id, held.step)
-            return None
-        return held.report(answer)
+            log.info("step %s: %d sagas were not claimed together", step, len(asked), exc_info=True)
+        return [
+            Granted(saga_id, step, attempt_id, claim if claim and claim["verdict"] == "granted" else {})
+            for (saga_id, attempt_id), claim in zip(asked.items(), answers, strict=True)
+        ]
 
-    def give_back(self, saga_id: SagaId, granted: Granted) -> Report:
-        """A claim that has not begun: whoever comes next may have it. Spends no attempt."""
-        outcome = Outcome(
-            "not_ready", error=NotReady("its process is busy with another saga", retry_in=0.0), retry_in=0.0
-        )
-        ids = (saga_id, granted.step, granted.attempt_id)
-        answer = patiently(
-            lambda: self._store.commit(*ids, outcome.kind, error=outcome.stored_error(), retry_in=0.0), COMMIT_PATIENCE
-        )
-        return Ended(*ids, granted.claim, outcome).report(answer)
+    def commit_all(self, ended: Sequence[Ended]) -> list[Report | None]:
+        """One commit for all of them: what is done, and claims that have not begun. A report for each; None for what is
+        not on record (logged): its claim ends with its lease.
+        """
+        if not ended:
+            return []
+        attempts = [one.attempt() for one in ended]
+        answers: Sequence[dict[str, Any] | None] = [None] * len(attempts)
+        try:
+            answers = patiently(lambda: self._store.commit_many(attempts), COMMIT_PATIENCE)
+        except StorageUnavailable as error:
+            log.error("%d sagas: their ends are not on record, %s", len(attempts), error)
+            return [None] * len(attempts)
+        except Exception:
+            log.info("%d sagas were not committed together", len(attempts), exc_info=True)
+        return [
+            one.report(answer) if answer else self._commit_alone(one, attempt)
+            for one, attempt, answer in zip(ended, attempts, answers, strict=True)
+        ]
+
+    def _commit_alone(self, ended: Ended, attempt: Attempt) -> Report | None:
+        def commit() -> dict[str, Any]:
+            return self._store.commit(
+                attempt.saga_id,
+                attempt.step,
+                attempt.attempt_id,
+                ended.outcome.kind,
+                output=ended.outcome.text,
+                events=list(attempt.events),
+                onward=attempt.onward,
+            )
+
+        try:
+            return ended.report(patiently(commit, COMMIT_PATIENCE))
+        except Exception:
+            log.exception("saga %s step %s: its end is not on record", attempt.saga_id, attempt.step)
+            return None
 
     def _claim(
         self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant, patience: float

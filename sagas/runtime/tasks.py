@@ -85,7 +85,7 @@ def _register_step_task(
                 undo=undo,
                 by=engine.claimant(request.hostname),
                 ride=ride,
-                granted=engine.continuation.granted(step_name),
+                granted=engine.continuation.granted(known, step_name),
                 may_go_on=engine.continuation.gate(step_name, undo),
                 hold=engine.continuation.hold(),
                 patience=engine.continuation.patience(),

@@ -41,15 +41,16 @@ class Onward(NamedTuple):
     attempt_id: uuid.UUID
 
 
-class Done(NamedTuple):
-    """An attempt that is done, for `Store.done_many`: its output as JSON, what it has emitted, what may follow."""
+class Attempt(NamedTuple):
+    """One of several for `Store.commit_many`: done, or claimed and not begun."""
 
     saga_id: SagaId
     step: str
     attempt_id: uuid.UUID
-    output: str
-    events: Sequence[tuple[str, dict[str, Any]]]
-    onward: Onward | None
+    output: str | None = None
+    """Of what is done, as JSON; None: it has not begun."""
+    events: Sequence[tuple[str, dict[str, Any]]] = ()
+    onward: Onward | None = None
 
 
 @dataclass(frozen=True)

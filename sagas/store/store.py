@@ -19,7 +19,7 @@ from sagas.jsontext import to_json
 from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
 from sagas.store.answers import PLAIN_GRANT, Backlog, Looked
-from sagas.store.requests import Claimant, Done, Onward, StartRequest
+from sagas.store.requests import Attempt, Claimant, Onward, StartRequest
 from sagas.store.wire import execute_on, first_line, is_trouble, translate
 from sagas.types import SagaId
 
@@ -30,7 +30,7 @@ START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 CLAIM_MANY = "SELECT saga_claim_many(%s::uuid[], %s, %s, %s::uuid[], %s, %s, %s, %s, %s, %s)"
 DONE = "SELECT saga_done("
-DONE_MANY = "SELECT saga_done_many(%s::uuid[], %s, %s::uuid[], %s, %s::text[], %s::text[], %s::uuid[], %s)"
+COMMIT_MANY = "SELECT saga_commit_many(%s::uuid[], %s, %s::uuid[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s)"
 UNDONE = "SELECT saga_undone("
 COMMIT = "SELECT saga_commit(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
@@ -89,8 +89,8 @@ class Store:
     def claim_many(
         self, sagas: Mapping[SagaId, uuid.UUID], version: int, step: str, by: Claimant
     ) -> list[dict[str, Any] | None]:
-        """What `claim` answers for this step of each saga as that attempt; None for one of another version, or whose
-        row is held just now.
+        """What `claim` answers for this step of each saga as that attempt; None for one of another version, for a last
+        attempt, and where the row is held just now.
         """
         ids, attempts = [str(one) for one in sagas], [str(one) for one in sagas.values()]
         answers = self._call(CLAIM_MANY, (ids, version, step, attempts, *by.parameters()))
@@ -134,8 +134,8 @@ class Store:
         answer = self._call(sql, parameters) if session is None else self._inside(session, sql, parameters)
         return _committed(answer)
 
-    def done_many(self, attempts: Sequence[Done]) -> list[dict[str, Any]]:
-        """What `commit` answers for each, with one commit for all of them."""
+    def commit_many(self, attempts: Sequence[Attempt]) -> list[dict[str, Any] | None]:
+        """What `commit` answers for each, with one commit for all; None where the saga's row is held just now."""
         sagas, steps, ids, outputs, events, onwards = zip(*attempts, strict=True)
         parameters = (
             [str(one) for one in sagas],
@@ -147,7 +147,7 @@ class Store:
             [str(one.attempt_id) if one else None for one in onwards],
             LEASE_MARGIN,
         )
-        return [_committed(answer) for answer in self._call(DONE_MANY, parameters)]
+        return [answer and _committed(answer) for answer in self._call(COMMIT_MANY, parameters)]
 
     def prepare_undo(self, saga_id: SagaId, step: str, attempt_id: uuid.UUID, data: Any) -> bool:
         """False if the attempt is no longer the current one."""

@@ -27,7 +27,7 @@ ENTRY_POINTS = (
     " double precision)",
     "saga_done(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
     "saga_claim_many(uuid[], integer, text, uuid[], text, text, integer, double precision, double precision, uuid)",
-    "saga_done_many(uuid[], text[], uuid[], text[], text[], text[], uuid[], double precision)",
+    "saga_commit_many(uuid[], text[], uuid[], text[], text[], text[], uuid[], double precision)",
     "saga_undone(uuid, text, uuid, jsonb, boolean, double precision, text[], uuid, jsonb)",
     "saga_prepare_undo(uuid, text, uuid, jsonb)",
     "saga_take_over(uuid, text, uuid, text, boolean)",

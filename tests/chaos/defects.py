@@ -214,6 +214,13 @@ DEFECTS = (
         "backlog",
         (("saga_waiting", "'needed', w.own", "'needed', w.n"),),
     ),
+    Defect(
+        "nobody comes where one takes long",
+        "P13",
+        "sagas side by side wait for the slowest of them",
+        "abreast",
+        patched=True,
+    ),
     Defect("a backlog is taken for lost", "P13", "messages are sent again by their age", "backlog", patched=True),
     Defect(
         "lost wake",

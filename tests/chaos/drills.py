@@ -107,6 +107,28 @@ def packed(drill: Drill) -> None:
     drill.starter.answers()
 
 
+def abreast(drill: Drill) -> None:
+    """Sagas go side by side: their process dies in one of them; one of them takes long, which holds up nobody."""
+    for number in range(1, 4):
+        plans: list[dict[str, str]] = [{}, {}, {}, {"four": "fail"}, {}]
+        plans[number] = {"two": "die"}
+        drill.pack(*plans)
+    drill.starter.answers()
+    until_idle(drill.system, allowed=ALLOWED)
+    drill.pack({}, {}, {"two": "slow:12"}, {}, {})
+    drill.starter.answers()
+    until = time.monotonic() + 10
+    while (left := _not_ended(drill)) > 1 and time.monotonic() < until:
+        drill.system.tend(0.2)
+    if left != 1:
+        drill.complain("p13_one_that_takes_long_holds_up_nobody", f"{left} sagas are under way beside a long step")
+
+
+def _not_ended(drill: Drill) -> int:
+    under_way = "SELECT count(*) FROM saga_instances WHERE state IN ('PENDING', 'IN_PROGRESS')"
+    return int(drill.system.query.value(under_way))
+
+
 def quick(drill: Drill) -> None:
     """On an idle system a started saga runs at once: messages are the fast path."""
     waits = []
@@ -233,6 +255,7 @@ DRILLS: dict[str, Callable[[Drill], None]] = {
         losses,
         flushed,
         packed,
+        abreast,
         quick,
         silent_worker,
         hung_worker,

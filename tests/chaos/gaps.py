@@ -24,7 +24,7 @@ OUTCOMES = {
     "verify": ("done", "not_done", "failed"),
 }
 STATEMENTS = (
-    *("start", "claim_many", "done_many", "prepare_undo", "cancel", "take_over", "hint"),
+    *("start", "claim_many", "commit_many", "prepare_undo", "cancel", "take_over", "hint"),
     *("reconcile", "lost", "backlog", "put_off", "call_in", "silent_claims"),
 )
 BOTH = (

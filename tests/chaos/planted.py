@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import current_app
 
-from sagas.runtime import backlog, publish, reconcile, tasks
+from sagas.runtime import abreast, backlog, publish, reconcile, tasks
 from sagas.runtime.engine import Engine
 from sagas.store.requests import StartRequest
 from sagas.store.store import START, Store
@@ -55,12 +55,17 @@ def lost_by_age() -> None:
     backlog.Queues.lost = lambda self, doubtful: list(doubtful)  # type: ignore[method-assign]
 
 
+def nobody_comes() -> None:
+    abreast.LATE = 3600.0
+
+
 PLANTED = {
     "start answers before its row is on disk": start_rolls_back,
     "reconcile off": reconcile_off,
     "published before its commit": publish_first,
     "errback believed": errback_believed,
     "a backlog is taken for lost": lost_by_age,
+    "nobody comes where one takes long": nobody_comes,
 }
 
 if os.environ.get("CHAOS_DEFECT"):

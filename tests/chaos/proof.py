@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.chaos.defects import DEFECTS, Defect
 from tests.chaos.drills import DRILLS, perform, rules
 from tests.chaos.oracle import Violation
+from tests.chaos.plan import ABREAST
 from tests.chaos.report import write_section
 from tests.chaos.system import Servers, System, running, servers
 
@@ -36,7 +37,7 @@ def prove(shared: Servers, drill: str, defect: Defect | None) -> tuple[Proof, li
             system.query(statement)
 
     patch = {"CHAOS_PATCH": "tests.chaos.planted", "CHAOS_DEFECT": defect.name} if defect and defect.patched else {}
-    with running(shared, env=patch, prepare=plant) as system:
+    with running(shared, env={"HODEI_CONTINUATION_MS": ABREAST, **patch}, prepare=plant) as system:
         found = perform(drill, system)
     return Proof(drill, defect, list(rules(found)), time.monotonic() - begun), found
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sagas import SagaId
-from sagas.store.requests import Done, Onward
+from sagas.store.requests import Attempt, Onward
 from tests.store.lab import NODE, Lab, Run
 from tests.store.test_cost import synchronous
 from tests.store.test_done import differing, written
@@ -26,9 +26,9 @@ def claim(lab: Lab, runs: list[Run], version: int = 1, step: str = "one") -> dic
     return dict(zip(asked, lab.store.claim_many(asked, version, step, NODE), strict=True))
 
 
-def done(run: Run, step: str, attempt: uuid.UUID, then: str | None = None, **more: Any) -> Done:
+def done(run: Run, step: str, attempt: uuid.UUID, then: str | None = None, **more: Any) -> Attempt:
     onward = Onward((then,), uuid.uuid4()) if then else None
-    return Done(run.saga_id, step, attempt, more.get("output", "null"), more.get("events", []), onward)
+    return Attempt(run.saga_id, step, attempt, more.get("output", "null"), more.get("events", []), onward)
 
 
 def test_what_is_claimed_together_is_as_claimed_alone(lab: Lab, several: list[Run]) -> None:
@@ -58,6 +58,9 @@ def test_who_was_stopped_or_is_of_another_version_is_not_claimed(lab: Lab, sever
     verdicts = [answer and answer["verdict"] for answer in claim(lab, several).values()]
     assert verdicts == ["terminal", "paused", "claimed", "granted"]
     assert claim(lab, [lab.start("order")], version=2).popitem()[1] is None
+    last = lab.start("order")
+    lab.sql("UPDATE saga_steps SET attempt = 2 WHERE saga_id = %s", str(last.saga_id))
+    assert claim(lab, [last]).popitem()[1] is None, "its last attempt may not be lost unbegun"
     assert free.state == "IN_PROGRESS"
 
 
@@ -84,10 +87,11 @@ def test_what_is_done_together_is_written_as_alone(lab: Lab, several: list[Run])
         onward = Onward((then,), uuid.uuid4()) if then else None
         expected = alone.commit(step, attempts[alone.saga_id], output={"n": 1}, events=events, onward=onward)
         batch = [done(run, step, attempts[run.saga_id], then, output='{"n": 1}', events=events) for run in together]
-        answers = lab.store.done_many(batch)
+        answers = lab.store.commit_many(batch)
         assert answers == [expected] * 3
-        again = lab.store.done_many(batch)
+        again = lab.store.commit_many(batch)
         for one, other in zip(answers, again, strict=True):
+            assert one and other
             assert (other["verdict"], other["next"]) == ("recorded", one["next"]), "its reply was lost (R5)"
             assert other.get("then") == one.get("then")
         for run in together:
@@ -104,25 +108,97 @@ def test_each_has_its_own_answer(lab: Lab, several: list[Run]) -> None:
     attempts = [run.claim("one") for run in several]
     lab.store.take_over(several[2].saga_id, "one", attempts[2], "the test says so")
     assert several[3].cancel() == "compensating"
-    answers = lab.store.done_many(
+    answers = lab.store.commit_many(
         [
             done(run, "one", attempt, "two" if run is not several[1] else None)
             for run, attempt in zip(several, attempts, strict=True)
         ]
     )
-    assert [(one["verdict"], one["next"]) for one in answers] == [
+    assert None not in answers
+    assert [(one["verdict"], one["next"]) for one in answers if one] == [
         ("committed", "continue"),
         ("committed", "continue"),
         ("late", "wait"),
         ("committed", "undo"),
     ]
-    assert answers[0]["then"]["step"] == "two" and "then" not in answers[1]
-    assert answers[1]["route"] and answers[3]["route"]
+    on, by_message, _, back = [one or {} for one in answers]
+    assert on["then"]["step"] == "two" and "then" not in by_message
+    assert by_message["route"] and back["route"]
     assert several[3].state == "COMPENSATING"
 
 
+def test_a_last_attempt_is_not_claimed_to_wait(lab: Lab, several: list[Run]) -> None:
+    one, other, *_ = several
+    lab.sql("UPDATE saga_steps SET max_attempts = 1 WHERE saga_id = %s AND step_name = 'two'", str(one.saga_id))
+    batch = [done(run, "one", run.claim("one"), "two") for run in (one, other)]
+    first, second = lab.store.commit_many(batch)
+    assert first and second
+    assert (first["next"], "then" in first, "then" in second) == ("continue", False, True)
+
+
+def test_nobody_waits_for_a_row_at_the_commit_either(lab: Lab, several: list[Run]) -> None:
+    """R21: one client that stands still holds up one saga."""
+    attempts = [run.claim("one") for run in several]
+    connection = lab.connect(autocommit=False)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT FROM saga_instances WHERE saga_id = %s FOR UPDATE", (str(several[1].saga_id),))
+            batch = [done(run, "one", attempt) for run, attempt in zip(several, attempts, strict=True)]
+            answers = lab.store.commit_many(batch)
+    finally:
+        connection.rollback()
+        connection.close()
+    assert [answer is None for answer in answers] == [False, True, False, False]
+    assert [run.step("one")["state"] for run in several] == ["COMPLETED", "IN_PROGRESS", "COMPLETED", "COMPLETED"]
+    assert several[1].commit("one", attempts[1])["verdict"] == "committed"
+
+
+def given_back(lab: Lab, *runs: Run) -> list[Any]:
+    batch = [Attempt(run.saga_id, "one", uuid.UUID(str(run.step("one")["attempt_id"]))) for run in runs]
+    return lab.store.commit_many(batch)
+
+
+def test_what_has_not_begun_is_as_if_nobody_had_claimed_it(lab: Lab, several: list[Run]) -> None:
+    """No attempt is spent, nothing is held against it; it is due at once, by the message that the answer is for."""
+    run, other, *_ = several
+    before = written(run)
+    run.claim("one")
+    (answer,) = given_back(lab, run)
+    assert (answer["verdict"], answer["next"]) == ("committed", "again")
+    assert [hop["step"] for hop in answer["route"]] == list(STEPS)
+    changed = {key for _, key, _, _ in differing([written(run)], [before]) if not key.startswith("event")}
+    assert changed == {
+        "saga 0 state",
+        "saga 0 wake_at",
+        "step 0 published_at",
+        "step 0 look_at",
+        "step 0 claimed_by",
+        "step 0 started_at",
+        "step 0 not_before",
+    }
+    assert run.event_types()[-1] == "StepGivenBack"
+    run.do(*STEPS)
+    other.claim("one")
+    other.cancel()
+    (answer,) = given_back(lab, other)
+    assert (answer["next"], other.state, run.state) == ("end", "CANCELLED", "COMPLETED")
+
+
+def test_a_step_that_was_given_back_has_all_its_time_to_become_ready(lab: Lab, several: list[Run]) -> None:
+    """Its own NotReady counts from when it was first said."""
+    run = several[0]
+    run.claim("one")
+    given_back(lab, run)
+    lab.advance(60)
+    attempt = run.claim("one")
+    given_back(lab, run)
+    attempt = run.claim("one")
+    assert run.commit("one", attempt, "not_ready", retry_in=1.0)["next"] == "again"
+    assert run.step("one")["state"] == "PENDING"
+
+
 CLAIM_MANY = "SELECT saga_claim_many(%s::uuid[], 1, 'one', %s::uuid[], 'n', NULL, NULL, NULL, 10, NULL)"
-DONE_MANY = "SELECT saga_done_many(%s::uuid[], %s, %s::uuid[], %s, %s::text[], %s::text[], %s::uuid[], 10)"
+COMMIT_MANY = "SELECT saga_commit_many(%s::uuid[], %s, %s::uuid[], %s, %s::text[], %s::text[], %s::uuid[], 10)"
 
 
 def test_what_is_done_waits_for_the_disk(lab: Lab, several: list[Run]) -> None:
@@ -131,6 +207,6 @@ def test_what_is_done_waits_for_the_disk(lab: Lab, several: list[Run]) -> None:
     attempts, nexts = [[str(uuid.uuid4()) for _ in several] for _ in range(2)]
     assert not synchronous(lab, CLAIM_MANY, ids, attempts)
     fixed = (ids, ["one"] * 4, attempts, ["null"] * 4, [None] * 4)
-    assert synchronous(lab, DONE_MANY, *fixed, [None] * 4, [None] * 4)
-    assert synchronous(lab, DONE_MANY, *fixed, ["two"] * 4, nexts)
+    assert synchronous(lab, COMMIT_MANY, *fixed, [None] * 4, [None] * 4)
+    assert synchronous(lab, COMMIT_MANY, *fixed, ["two"] * 4, nexts)
     assert {run.step("two")["state"] for run in several} == {"IN_PROGRESS"}

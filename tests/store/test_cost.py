@@ -1,7 +1,7 @@
 """What a step costs, as counts: round trips, transactions, synchronous commits (design 6, budgets)."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from sagas import RetryPolicy, Saga, SagaContext, SagaId
 from sagas.registry import Registry
+from sagas.runtime.handover import Granted
 from sagas.runtime.runner import Ended, Runner
 from sagas.settings import Settings
 from sagas.store.definitions import register
@@ -102,25 +103,25 @@ def test_side_by_side_a_step_of_several_sagas_costs_one_round_trip(lab: Lab, tri
     run, saga_id = runner(lab, saga)
     ids = [saga_id, *(SagaId(run._store.start(StartRequest("order", {}))["saga_id"]) for _ in range(4))]
     trips.clear()
-    granted = run.claim_all({one: uuid.uuid4() for one in ids}, 1, "a", NODE, 1.0)
+    granted: Sequence[Granted | None] = run.claim_all(ids, 1, "a", NODE, 1.0)
     assert trips == ["SELECT saga_claim_many"]
     for step, then in (("a", ("b",)), ("b", ())):
         held: list[Ended] = []
         trips.clear()
-        for one in ids:
+        for one, claim in zip(ids, granted, strict=True):
             report = run.run(
                 one,
                 step,
                 undo=False,
                 by=NODE,
-                granted=granted[one],
+                granted=claim,
                 may_go_on=lambda saga_type, version, then=then: then,  # type: ignore[misc]
                 hold=held.append,
             )
             assert report.verdict == "held"
         reports = run.commit_all(held)
-        assert trips == ["SELECT saga_done_many"]
-        granted = {one: report.then for one, report in zip(ids, reports, strict=True) if report and report.then}
+        assert trips == ["SELECT saga_commit_many"]
+        granted = [report and report.then for report in reports]
     assert [report and report.next for report in reports] == ["end"] * 5
 
 

@@ -1,15 +1,17 @@
 """What a message may go on to: decided from the definitions and the tasks alone (decision 0009)."""
 
+import uuid
 from typing import Any
 
 import pytest
 from celery import Celery
 from celery.app.task import Context
 
-from sagas import Saga
+from sagas import Saga, SagaId
 from sagas.runtime.continuation import Continuation
 from sagas.runtime.continued import successor
 from sagas.runtime.engine import Engine
+from sagas.runtime.handover import Granted
 from sagas.runtime.install import install
 from sagas.runtime.limits import CLAIM_PATIENCE
 
@@ -180,3 +182,13 @@ def test_a_continued_errback_is_as_its_message_would_be() -> None:
     assert request["delivery_info"] == {"routing_key": "compensations"}
     assert failed["errbacks"] == [errback] and failed["delivery_info"] == {"routing_key": "q"}
     assert successor(request, "order.a.compensate")["errbacks"] is None
+
+
+def test_a_claim_is_of_one_saga_alone() -> None:
+    """What Celery has refused to run leaves its claim behind; the next saga's same step must not run under it."""
+    continuation = engine_with(saga()).continuation
+    one, other = SagaId.new(), SagaId.new()
+    for asked, found in ((other, False), (one, True)):
+        claim = continuation._message.granted = Granted(one, "a", uuid.uuid4(), {})
+        assert continuation.granted(asked, "a") is (claim if found else None)
+        assert continuation.granted(one, "a") is None

@@ -71,18 +71,34 @@ def test_one_of_them_that_takes_long_holds_up_nobody(
     start_worker: StartWorker, saga_client: "SagaClient", effects: Effects, query: Query
 ) -> None:
     """What the others have done is committed, and they go on elsewhere, while it still runs."""
-    start_worker(env=AMPLE, concurrency=2)
-    handles = start(saga_client, plan(), plan(), plan(two="slow:8"), *[plan()] * 5)
+    start_worker(env={"HODEI_CONTINUATION_MS": "2000"}, concurrency=2)
+    handles = start(saga_client, plan(), plan(), plan(two="slow:8"), plan(), plan())
     begun = time.monotonic()
-    assert outcomes([*handles[:2], *handles[3:]]) == ["COMPLETED"] * 7
+    assert outcomes([*handles[:2], *handles[3:]]) == ["COMPLETED"] * 4
     assert time.monotonic() - begun < 7
     assert handles[2].status().state == "IN_PROGRESS"
     assert abreast(effects, handles)
-    assert outcomes(handles) == ["COMPLETED"] * 8
+    assert outcomes(handles) == ["COMPLETED"] * 5
     assert all(len(effects.story(handle.saga_id, ("begin",))) == 4 for handle in handles), "nothing was run twice"
     assert query.value("SELECT max(attempt) FROM saga_steps") == 1
-    assert query.value("SELECT count(*) FROM saga_events WHERE event_type = 'StepNotReady'") >= 5
+    assert query.value("SELECT count(*) FROM saga_events WHERE event_type = 'StepGivenBack'") == 2
     assert query.value("SELECT count(*) FROM saga_events WHERE event_type = 'AttemptLost'") == 0
+
+
+def test_when_the_budget_is_used_up_who_has_not_begun_is_given_back(
+    start_worker: StartWorker, saga_client: "SagaClient", effects: Effects, query: Query
+) -> None:
+    start_worker(env={"HODEI_CONTINUATION_MS": "2000"})
+    handles = start(saga_client, plan(), plan(), plan(two="slow:2"), plan(), plan())
+    assert outcomes(handles) == ["COMPLETED"] * 5
+    assert abreast(effects, handles)
+    given_back = query("SELECT saga_id, step_name FROM saga_events WHERE event_type = 'StepGivenBack'")
+    assert [(row["saga_id"], row["step_name"]) for row in given_back] == [
+        (str(handle.saga_id), "two") for handle in handles[3:]
+    ]
+    assert [row["step"] for row in told(effects, "received")].count("scenario.two") == 2
+    parents = {row["detail"]["parent"] for row in told(effects, "prerun") if row["step"] == "scenario.two"}
+    assert parents == {row["detail"]["task_id"] for row in told(effects, "prerun") if row["step"] == "scenario.one"}
 
 
 def test_what_postgresql_refuses_of_one_is_not_the_others_trouble(
