@@ -35,13 +35,6 @@ class Bare(CeleryContender):
     def finished(self) -> bool:
         return self.drained()
 
-    def ended(self, saga_id: str, ends: list[float]) -> bool:
-        return len(ends) == self._tasks()
-
-    def _tasks(self) -> int:
-        # Failing: the steps, the errback, and an undo of each step but the last.
-        return 2 * self.job.steps if self.job.fails else self.job.steps
-
     def check(self) -> None:
         steps, all_but_last = self.job.steps * self.started, (self.job.steps - 1) * self.started
         expected = {"bench.step": steps}

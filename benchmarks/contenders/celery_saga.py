@@ -35,9 +35,9 @@ class CelerySaga(CeleryContender):
     def finished(self) -> bool:
         return self.drained()
 
-    def ended(self, saga_id: str, ends: list[float]) -> bool:
-        # Start, steps, completion; failing: start, steps, the errback, an undo of each but the last, completion.
-        return len(ends) == (2 * self.job.steps + 2 if self.job.fails else self.job.steps + 2)
+    def tasks(self) -> int:
+        """Besides: start and completion."""
+        return super().tasks() + 2
 
     def check(self) -> None:
         end = "compensated" if self.job.fails else "completed"

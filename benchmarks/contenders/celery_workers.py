@@ -105,15 +105,16 @@ class CeleryContender(Contender):
             if size != seen:
                 seen = size
                 ends = self._ends_of(saga_id)
-                if self.ended(saga_id, ends):
+                # Nothing else is asked: it would be measured, too. The rows are checked at the end of the run.
+                if len(ends) == self.tasks():
                     return ends[-1] - begun
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name}: a saga has not ended within {START:g} s")
             time.sleep(0.001)
 
-    @abstractmethod
-    def ended(self, saga_id: str, ends: list[float]) -> bool:
-        """Whether that saga is over, told by its tasks that have ended or otherwise."""
+    def tasks(self) -> int:
+        """Of one saga. Failing: the steps, the errback, and an undo of each step but the last."""
+        return 2 * self.job.steps if self.job.fails else self.job.steps
 
     def _ends_of(self, saga_id: str) -> list[float]:
         with self.stand.ends.open() as file:

@@ -80,10 +80,6 @@ class Ours(CeleryContender):
         # The database is asked last: asked all the time it would be measured.
         return self.drained() and not self._rows(OPEN)[0][0]
 
-    def ended(self, saga_id: str, ends: list[float]) -> bool:
-        # Continued steps end in one task, and tasks end after their commits.
-        return bool(ends) and not self._rows(OPEN)[0][0]
-
     def check(self) -> None:
         end, step = ("COMPENSATED", "COMPENSATED") if self.job.fails else ("COMPLETED", "COMPLETED")
         expected = [(step, 1, 0, self.started * self.job.steps)]
