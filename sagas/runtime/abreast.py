@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from sagas.errors import StorageUnavailable
@@ -118,10 +118,9 @@ class Lanes:
 
     def leave(self, reports: Sequence[tuple[Lane, Report]]) -> None:
         """They go on by messages, or are at their ends."""
-        if not reports:
-            return
-        with together(self._engine.app) as producer:
-            for lane, report in reports:
+        due = [(lane, report) for lane, report in reports if report.route]
+        with together(self._engine.app) if due else nullcontext() as producer:
+            for lane, report in due:
                 # As the step's own task would have published it; what has not begun comes from the task before.
                 parent = "parent_id" if report.outcome is UNBEGUN else "id"
                 publish_next(
