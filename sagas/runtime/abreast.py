@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from sagas.errors import StorageUnavailable
 from sagas.runtime.follow_up import publish_next
 from sagas.runtime.handover import Granted
 from sagas.runtime.outcomes import Outcome
@@ -54,14 +54,18 @@ class Lane(NamedTuple):
 class Lanes:
     """Those of one message. Two threads ask: the one that runs them, and the one that comes when that one is late."""
 
-    def __init__(self, engine: Engine, lanes: Sequence[Lane], seconds: float) -> None:
-        """`seconds` of the message's budget are left."""
+    def __init__(self, engine: Engine, lanes: Sequence[Lane], until: float) -> None:
+        """Nobody begins after `until` (`time.monotonic`)."""
         self._engine = engine
+        self.until = until
+        self.given_back = 0
         self._lock = threading.Lock()
         self._waiting = deque(lanes)
         self._ended: list[tuple[Lane, Ended]] = []
+        self._apart: deque[tuple[Lane, Report | None]] = deque()
+        """Who does not go on with the others; None: it goes back."""
         self._parted = False
-        self._late = threading.Timer(seconds + LATE, self.part)
+        self._late = threading.Timer(max(until - time.monotonic(), 0.0) + LATE, self.part)
         self._late.daemon = True
 
     def __enter__(self) -> Self:
@@ -76,6 +80,9 @@ class Lanes:
         with suppress(RuntimeError):  # not even started
             self._late.join()
         self.part()
+        # Whose row somebody holds: there is nobody left who would wait behind them.
+        for lane, ended in self._ended:
+            self.leave([(lane, self._engine.runner.commit_alone(ended))])
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -91,20 +98,37 @@ class Lanes:
             self._ended.append((lane, ended))
 
     def commit(self) -> list[tuple[Lane, Report]]:
-        """One commit for all that are over; nothing more is claimed by it once they have parted."""
+        """One commit for all that are over; nothing more is claimed by it once they have parted. Whose row is held just
+        now is asked for again with the next ones.
+        """
         with self._lock:
             ended, self._ended = self._ended, []
             if self._parted:
                 ended = [(lane, one._replace(next=None)) for lane, one in ended]
         reports = self._engine.runner.commit_all([one for _, one in ended])
-        return [(lane, report) for (lane, _), report in zip(ended, reports, strict=True) if report is not None]
+        answered, held = [], []
+        for (lane, one), report in zip(ended, reports, strict=True):
+            if report is None:
+                held.append((lane, one))
+            else:
+                answered.append((lane, report))
+        with self._lock:
+            self._ended += held
+            self.given_back += sum(report.outcome is UNBEGUN for _, report in answered)
+        return answered
 
-    def go_on(self, lanes: Sequence[Lane]) -> None:
-        """Their next steps are claimed."""
+    def go_on(self, lanes: Sequence[Lane], apart: Sequence[tuple[Lane, Report | None]]) -> None:
+        """The next steps of these are claimed; those are to be seen to by themselves."""
         with self._lock:
             self._waiting.extend(lanes)
+            self._apart.extend(apart)
         if self._parted:
             self.part()
+
+    def take_apart(self) -> tuple[Lane, Report | None] | None:
+        """The next one that goes on, or back, by itself."""
+        with self._lock:
+            return self._apart.popleft() if self._apart else None
 
     def part(self) -> None:
         """Nobody waits any longer: what is done is committed, what has not begun is given back, and each goes on by a
@@ -114,7 +138,12 @@ class Lanes:
             self._parted = True
             self._ended += [(lane, lane.unbegun()) for lane in self._waiting]
             self._waiting.clear()
-        self.leave(self.commit())
+            apart, self._apart = self._apart, deque()
+        reports = self.commit()
+        self.leave([*reports, *((lane, report) for lane, report in apart if report is not None)])
+        for lane, report in apart:
+            if report is None:
+                self.hint(lane.granted.saga_id)
 
     def leave(self, reports: Sequence[tuple[Lane, Report]]) -> None:
         """They go on by messages, or are at their ends."""
@@ -134,5 +163,5 @@ class Lanes:
         """Publish what is due for it."""
         try:
             self._engine.publish(saga_id)
-        except StorageUnavailable as error:
-            log.warning("saga %s: what is due was not published (%s); reconcile will", saga_id, error)
+        except Exception:  # whatever it is: only a hint, and others wait
+            log.warning("saga %s: what is due was not published; reconcile will", saga_id, exc_info=True)

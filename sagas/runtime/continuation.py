@@ -22,6 +22,7 @@ from sagas.runtime.handover import Granted, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE
 from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, PACK, publish_route, saga_and_step, task_name, together
 from sagas.runtime.runner import Hold, Report
+from sagas.settings import LEASE_MARGIN
 from sagas.step import Step
 from sagas.types import SagaId
 
@@ -133,13 +134,14 @@ class Continuation:
         took when they last went so, or else by the one that this message has just gone through.
         """
         here, engine, now = self._message, self._engine, time.monotonic()
-        if not here.brought:
-            return
-        pace = self._paces.get(task.name, now - here.began)
-        count = min(len(here.brought), int((here.until - now) / pace))
-        known = self._known(*saga_and_step(task.name))
+        known = self._known(*saga_and_step(task.name)) if here.brought and here.acted else None
         spare = self._spare()
-        if known is None or not may_wait(known[1]) or count < 2 or spare < 0 or not here.acted:
+        if known is None or spare < 0 or not may_wait(known[1]):
+            return
+        until = min(here.until, now + LEASE_MARGIN / 2)  # a lease must do for the wait, too
+        # Used once, unless they go so again: a process that was slow for a moment measures anew.
+        count = min(len(here.brought), int((until - now) / self._paces.pop(task.name, now - here.began)))
+        if count < 2:
             return
         saga, step = known
         by = engine.claimant(request.get("hostname"))
@@ -153,24 +155,19 @@ class Continuation:
                 here.asked[str(granted.saga_id)] = granted
         if not lanes:
             return
-        gone = len(lanes)
-        with Lanes(engine, lanes, here.until - time.monotonic()) as abreast:
+        with Lanes(engine, lanes, until) as abreast:
             while abreast:
-                gone -= self._advance(abreast, followed)
-        self._paces[task.name] = (time.monotonic() - now) / max(gone, 1)
+                self._advance(abreast, followed)
+        if abreast.given_back < len(lanes):
+            self._paces[task.name] = (time.monotonic() - now) / (len(lanes) - abreast.given_back)
 
-    def _advance(self, lanes: Lanes, followed: list[Told]) -> int:
-        """One step of each of them, and one commit; then those that do not go on with the others go on alone.
-
-        Answers how many have not begun, because the budget was used up.
-        """
+    def _advance(self, lanes: Lanes, followed: list[Told]) -> None:
+        """One step of each of them, and one commit; then those that do not go on with the others do so alone."""
         here = self._message
-        back: list[Lane] = []
-        unbegun = 0
+        apart: list[tuple[Lane, Report | None]] = []
         while (lane := lanes.take()) is not None:
-            if time.monotonic() >= here.until:
+            if time.monotonic() >= lanes.until:
                 lanes.hold(lane, lane.unbegun())
-                unbegun += 1
                 continue
             here.granted, here.hold = lane.granted, partial(lanes.hold, lane)
             followed.append(told(self._engine.app.tasks[lane.name], lane.request))
@@ -179,40 +176,39 @@ class Continuation:
                 here.granted = None
                 lanes.hold(lane, lane.unbegun())
             if here.then is not None:
+                # It has failed for good, and its link_error is not published because this message goes on (`turn`).
                 here.then = None
-                back.append(lane)
+                apart.append((lane, None))
         on: list[Lane] = []
-        alone: list[tuple[Lane, Report]] = []
-        for lane, report in lanes.commit():
+        reports = lanes.commit()
+        for lane, report in reports:
             if report.then is not None:
                 name = task_name(report.saga_type, report.then.step, False)
                 on.append(Lane(name, successor(lane.request, name), report.then))
-            else:
-                alone.append((lane, report))
-        lanes.go_on(on)
-        lanes.leave([one for one in alone if one[1].next != "continue"])
-        for lane, report in alone:
-            if report.next == "continue" and not self._alone(lane, report, followed):
-                lanes.leave([(lane, report)])
-        for lane in back:
-            # Its step has failed for good, and its link_error was not published because this message goes on (`turn`).
-            if time.monotonic() >= here.until:
-                lanes.hint(lane.granted.saga_id)
-            else:
-                here.then = (COMPENSATE, None)
-                self._follow(lane.request, followed)
-        return unbegun
+            elif report.next == "continue":
+                apart.append((lane, report))
+        lanes.leave([(lane, report) for lane, report in reports if report.next != "continue"])
+        lanes.go_on(on, apart)
+        while (one := lanes.take_apart()) is not None:
+            self._apart(lanes, *one, followed)
 
-    def _alone(self, lane: Lane, report: Report, followed: list[Told]) -> bool:
-        """Go on with this saga by itself, if this message still may: its next step is not one that waits for others."""
-        names = self._may_go_on(lane.granted.step, False, False, report.saga_type, report.version)
-        if not names:
-            return False
-        here, name = self._message, task_name(report.saga_type, names[0], False)
-        here.patience = min(max(here.left() - needed(self._engine.app.tasks[name]), 0.0), CLAIM_PATIENCE)
-        here.then = (name, None)
-        self._follow(lane.request, followed)
-        return True
+    def _apart(self, lanes: Lanes, lane: Lane, report: Report | None, followed: list[Told]) -> None:
+        """Go on, or back, with this saga by itself, if this message still may: by a message of its own otherwise."""
+        here = self._message
+        if report is None:
+            name = COMPENSATE if time.monotonic() < here.until else None
+        else:
+            names = self._may_go_on(lane.granted.step, False, False, report.saga_type, report.version)
+            name = task_name(report.saga_type, names[0], False) if names else None
+        if name is not None:
+            if report is not None:
+                here.patience = min(max(here.left() - needed(self._engine.app.tasks[name]), 0.0), CLAIM_PATIENCE)
+            here.then = (name, None)
+            self._follow(lane.request, followed)
+        elif report is not None:
+            lanes.leave([(lane, report)])
+        else:
+            lanes.hint(lane.granted.saga_id)
 
     def _spare(self) -> float:
         """For a saga that the message brings: seconds of its hard limit that the first step and its commit do not need

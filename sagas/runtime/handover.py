@@ -20,7 +20,7 @@ MayGoOn = Callable[[str, int], tuple[str, ...]]
 
 
 class Granted(NamedTuple):
-    """A claim that a commit has made with it: what is to be run next, by this process."""
+    """A claim that is made already: by the commit before, or with those of other sagas. To be run by this process."""
 
     saga_id: SagaId
     step: str

@@ -67,7 +67,14 @@ class Ended(NamedTuple):
         """What its commit has answered."""
         verdict = answer["verdict"]
         if verdict not in ("committed", "recorded", "held"):
-            log.warning("saga %s step %s: attempt %s came late (%s)", self.saga_id, self.step, self.attempt_id, verdict)
+            log.log(
+                logging.INFO if self.outcome.kind == "unbegun" else logging.WARNING,
+                "saga %s step %s: attempt %s came late (%s)",
+                self.saga_id,
+                self.step,
+                self.attempt_id,
+                verdict,
+            )
         return Report(
             verdict=verdict,
             saga_type=self.claim["saga_type"],
@@ -154,54 +161,62 @@ class Runner:
         try:
             answers = patiently(lambda: self._store.claim_many(asked, version, step, by), patience)
         except Exception:
-            log.info("step %s: %d sagas were not claimed together", step, len(asked), exc_info=True)
+            log.warning("step %s: %d sagas were not claimed together", step, len(asked), exc_info=True)
         return [
             Granted(saga_id, step, attempt_id, claim if claim and claim["verdict"] == "granted" else {})
             for (saga_id, attempt_id), claim in zip(asked.items(), answers, strict=True)
         ]
 
     def commit_all(self, ended: Sequence[Ended]) -> list[Report | None]:
-        """One commit for all of them: what is done, and claims that have not begun. A report for each; None for what is
-        not on record (logged): its claim ends with its lease.
+        """One commit for all of them: what is done, and claims that have not begun. A report for each; None where the
+        saga's row is held just now, so that it is to be asked for again.
         """
+        try:
+            return patiently(lambda: self._commit_many(ended), COMMIT_PATIENCE)
+        except StorageUnavailable as error:
+            log.error("%d sagas: their ends are not on record, %s", len(ended), error)
+            return [Report("lost") for _ in ended]
+
+    def _commit_many(self, ended: Sequence[Ended]) -> list[Report | None]:
+        """At once; each alone if that is refused or held up, so that one of them does not take the others with it."""
         if not ended:
             return []
-        attempts = [one.attempt() for one in ended]
-        answers: Sequence[dict[str, Any] | None] = [None] * len(attempts)
         try:
-            answers = patiently(lambda: self._store.commit_many(attempts), COMMIT_PATIENCE)
-        except StorageUnavailable as error:
-            log.error("%d sagas: their ends are not on record, %s", len(attempts), error)
-            return [None] * len(attempts)
-        except Exception:
-            log.info("%d sagas were not committed together", len(attempts), exc_info=True)
-        return [
-            one.report(answer) if answer else self._commit_alone(one, attempt)
-            for one, attempt, answer in zip(ended, attempts, answers, strict=True)
-        ]
+            answers = self._store.commit_many([one.attempt() for one in ended])
+        except Exception as error:
+            if isinstance(error, StorageUnavailable) and not _held_up(error):
+                raise
+            if len(ended) > 1:
+                return [report for one in ended for report in self._commit_many([one])]
+            if isinstance(error, StorageUnavailable):
+                return [None]
+            log.exception("saga %s step %s: its end is not on record", ended[0].saga_id, ended[0].step)
+            return [Report("lost")]
+        return [one.report(answer) if answer else None for one, answer in zip(ended, answers, strict=True)]
 
-    def _commit_alone(self, ended: Ended, attempt: Attempt) -> Report | None:
+    def commit_alone(self, ended: Ended) -> Report:
+        """Wait for its row; nothing is claimed by it."""
+
         def commit() -> dict[str, Any]:
-            return self._store.commit(
-                attempt.saga_id,
-                attempt.step,
-                attempt.attempt_id,
-                ended.outcome.kind,
-                output=ended.outcome.text,
-                events=list(attempt.events),
-                onward=attempt.onward,
-            )
+            ids = (ended.saga_id, ended.step, ended.attempt_id)
+            kind, text = ended.outcome.kind, ended.outcome.text
+            return self._store.commit(*ids, kind, output=text, events=list(ended.events))
 
         try:
-            return ended.report(patiently(commit, COMMIT_PATIENCE))
+            return ended._replace(next=None).report(patiently(commit, COMMIT_PATIENCE))
         except Exception:
-            log.exception("saga %s step %s: its end is not on record", attempt.saga_id, attempt.step)
-            return None
+            log.exception("saga %s step %s: its end is not on record", ended.saga_id, ended.step)
+            return Report("lost")
 
     def _claim(
         self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant, patience: float
     ) -> dict[str, Any]:
         return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), patience)
+
+
+def _held_up(error: StorageUnavailable) -> bool:
+    """Whether PostgreSQL is there, and waited for a lock in vain (55P03) or undid a deadlock (40P01)."""
+    return str(getattr(error.__cause__, "pgcode", None) or "").startswith(("55", "40"))
 
 
 @dataclass(slots=True)

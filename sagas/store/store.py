@@ -51,7 +51,7 @@ class Store:
         return self._engine
 
     def keep_connection(self) -> None:
-        """From now on one connection stays out of the pool: for the child of a pool, whose calls come one by one."""
+        """From now on one connection stays out of the pool: for a pool's child, whose calls mostly come one by one."""
         self._kept, self._keeps = [], True
 
     def start(self, request: StartRequest, *, session: Any = None) -> dict[str, Any]:

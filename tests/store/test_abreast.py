@@ -6,6 +6,11 @@ from typing import Any
 import pytest
 
 from sagas import SagaId
+from sagas.jsontext import JsonText
+from sagas.registry import Registry
+from sagas.runtime.outcomes import Outcome
+from sagas.runtime.runner import Ended, Runner
+from sagas.settings import Settings
 from sagas.store.requests import Attempt, Onward
 from tests.store.lab import NODE, Lab, Run
 from tests.store.test_cost import synchronous
@@ -136,6 +141,17 @@ def test_a_last_attempt_is_not_claimed_to_wait(lab: Lab, several: list[Run]) -> 
     assert (first["next"], "then" in first, "then" in second) == ("continue", False, True)
 
 
+def test_what_was_claimed_with_a_lost_reply_is_granted_again(lab: Lab, several: list[Run]) -> None:
+    """R5: also where its last attempt but one was claimed with it."""
+    one = several[0]
+    lab.sql("UPDATE saga_steps SET max_attempts = 2 WHERE saga_id = %s AND step_name = 'two'", str(one.saga_id))
+    batch = [done(one, "one", one.claim("one"), "two")]
+    (first,) = lab.store.commit_many(batch)
+    (again,) = lab.store.commit_many(batch)
+    assert first and again
+    assert (again["verdict"], again.get("then")) == ("recorded", first["then"])
+
+
 def test_nobody_waits_for_a_row_at_the_commit_either(lab: Lab, several: list[Run]) -> None:
     """R21: one client that stands still holds up one saga."""
     attempts = [run.claim("one") for run in several]
@@ -210,3 +226,21 @@ def test_what_is_done_waits_for_the_disk(lab: Lab, several: list[Run]) -> None:
     assert synchronous(lab, COMMIT_MANY, *fixed, [None] * 4, [None] * 4)
     assert synchronous(lab, COMMIT_MANY, *fixed, ["two"] * 4, nexts)
     assert {run.step("two")["state"] for run in several} == {"IN_PROGRESS"}
+
+
+def test_whose_row_is_held_is_asked_for_later(lab: Lab, several: list[Run]) -> None:
+    """R21: the others go on meanwhile."""
+    runner = Runner(lab.store, Registry([]), {}, Settings())
+    outcome = Outcome("done", text=JsonText("null"))
+    claim: dict[str, Any] = {"saga_type": "order", "version": 1, "phase": "forward"}
+    ended = [Ended(run.saga_id, "one", run.claim("one"), claim, outcome) for run in several]
+    connection = lab.connect(autocommit=False)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT FROM saga_instances WHERE saga_id = %s FOR UPDATE", (str(several[1].saga_id),))
+            reports = runner.commit_all(ended)
+    finally:
+        connection.rollback()
+        connection.close()
+    assert [report and report.next for report in reports] == ["continue", None, "continue", "continue"]
+    assert runner.commit_alone(ended[1]).next == "continue"

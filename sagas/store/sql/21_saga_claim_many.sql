@@ -12,11 +12,9 @@ DECLARE
 BEGIN
     FOR i IN 1 .. cardinality(p_sagas) LOOP
         v_claim := NULL;
-        PERFORM FROM saga_instances s JOIN saga_steps t ON t.saga_id = s.saga_id
-        WHERE s.saga_id = p_sagas[i] AND s.version = p_version AND t.step_name = p_step
-            AND (t.attempt + 1 < t.max_attempts OR t.attempt_id = p_attempts[i])
-        FOR UPDATE OF s SKIP LOCKED;
-        IF FOUND THEN
+        PERFORM FROM saga_instances WHERE saga_id = p_sagas[i] AND version = p_version FOR UPDATE SKIP LOCKED;
+        IF FOUND AND EXISTS (SELECT FROM saga_steps WHERE saga_id = p_sagas[i] AND step_name = p_step
+                AND (attempt + 1 < max_attempts OR attempt_id = p_attempts[i])) THEN
             v_claim := saga_claim(p_sagas[i], p_step, false, p_attempts[i], p_node, p_host, p_pid, p_started, p_margin,
                 p_incarnation);
         END IF;

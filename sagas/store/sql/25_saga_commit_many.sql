@@ -21,9 +21,10 @@ BEGIN
         IF FOUND AND p_outputs[i] IS NULL THEN
             v_answer := saga_commit(p_sagas[i], p_steps[i], p_attempts[i], 'unbegun', NULL, NULL, '[]', NULL, false);
         ELSIF FOUND THEN
-            -- Who waits may be lost unbegun: an attempt is left then.
+            -- Who waits may be lost unbegun: an attempt is left then. (Claimed already: the reply to this was lost.)
             SELECT ARRAY[step_name] INTO v_then FROM saga_steps
-            WHERE saga_id = p_sagas[i] AND step_name = p_thens[i] AND attempt + 1 < max_attempts;
+            WHERE saga_id = p_sagas[i] AND step_name = p_thens[i]
+                AND (attempt + 1 < max_attempts OR attempt_id = p_nexts[i]);
             v_answer := saga_done(p_sagas[i], p_steps[i], p_attempts[i], p_outputs[i]::jsonb, false, p_margin, v_then,
                 p_nexts[i], coalesce(p_events[i], '[]')::jsonb);
         END IF;
