@@ -44,7 +44,8 @@ def test_bare_and_ours_are_measured(tmp_path: Path) -> None:
     assert figures["starts"]["start_many"][0]["start_many"] > 0
     assert figures["simulation"]["steps"] == 4 and figures["simulation"]["postgres_ms"] > 0
     counted = figures["counts"]
-    assert counted["bare"]["round_trips"] == {} and counted["bare"]["wal_bytes"] == 0
+    # PostgreSQL itself writes some 50 bytes now and then (what runs, for standbys).
+    assert counted["bare"]["round_trips"] == {} and counted["bare"]["wal_bytes"] < 50
     # A claim, then commit and next claim in one; a flush for the start and for each step.
     assert counted["ours"]["round_trips"] == {"client": 1, "worker": 5}
     assert 5 <= counted["ours"]["wal_flushes"] < 5.5
