@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from sagas.runtime.ended import Ended, Report
 from sagas.runtime.follow_up import publish_next
 from sagas.runtime.handover import Granted
 from sagas.runtime.outcomes import Outcome
 from sagas.runtime.publish import together
-from sagas.runtime.runner import Ended, Report
-from sagas.step import Step
 from sagas.types import SagaId
 
 if TYPE_CHECKING:
@@ -30,14 +29,6 @@ log = logging.getLogger(__name__)
 LATE = 1.0
 """Seconds beyond a message's budget after which nobody waits any longer for the step at hand."""
 UNBEGUN = Outcome("unbegun")
-
-
-def may_wait(step: Step) -> bool:
-    """Whether this step may be claimed before its turn: if its process dies that counts as an attempt of it, which may
-    have acted. That the attempt is not its last one is asked of its row (`saga_claim_many`, `saga_commit_many`).
-    """
-    plain = step.child is None and not step.transactional and not step.pivot and not step.compensate_on_failure
-    return step.is_idempotent and plain
 
 
 class Lane(NamedTuple):

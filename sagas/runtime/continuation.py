@@ -14,16 +14,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sagas.definition import Saga
-from sagas.errors import UnknownSaga
-from sagas.runtime.abreast import Lane, Lanes, may_wait
+from sagas.runtime.abreast import Lane, Lanes
 from sagas.runtime.continued import Continued, Told, brought, successor, told
+from sagas.runtime.ended import Hold, Report
 from sagas.runtime.handover import Granted, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE
 from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, PACK, publish_route, saga_and_step, task_name, together
-from sagas.runtime.runner import Hold, Report
+from sagas.runtime.successors import Successors, may_wait, needed
 from sagas.settings import LEASE_MARGIN
-from sagas.step import Step
 from sagas.types import SagaId
 
 if TYPE_CHECKING:
@@ -77,16 +75,14 @@ class _Message(threading.local):
 
 
 class Continuation:
-    """Of one engine: what may follow what, and where each thread's message stands."""
+    """Of one engine: where each thread's message stands, and what it goes on to."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._message = _Message()
-        self._successors: dict[tuple[str, int, str, bool], tuple[tuple[str, float, bool], ...]] = {}
+        self._successors = Successors(engine)
         self._paces: dict[str, float] = {}
         """Seconds that one of several took that went side by side when last they did, by their first task."""
-        self._firsts: dict[str, float | None] = {}
-        """Seconds that the first step of a saga that is brought needs, by its task; None where it needs a message."""
 
     def trace(self, task: Task, tracer: Any, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
         """Celery's tracer for a message of `task`, each step that it goes on to, each saga that it brings."""
@@ -134,7 +130,9 @@ class Continuation:
         took when they last went so, or else by the one that this message has just gone through.
         """
         here, engine, now = self._message, self._engine, time.monotonic()
-        known = self._known(*saga_and_step(task.name)) if here.brought and here.acted else None
+        if not here.brought or not here.acted:
+            return
+        known = self._successors.known(*saga_and_step(task.name))
         spare = self._spare()
         if known is None or spare < 0 or not may_wait(known[1]):
             return
@@ -217,12 +215,7 @@ class Continuation:
         here = self._message
         if here.first is None or time.monotonic() >= here.until:
             return -1.0
-        name = here.first.name
-        if name not in self._firsts:
-            known = self._known(*saga_and_step(name))
-            task = self._task(*known, False, known[1].queue, known[1].priority) if known else None
-            self._firsts[name] = needed(task) if task else None
-        seconds = self._firsts[name]
+        seconds = self._successors.first(here.first.name)
         return -1.0 if seconds is None else here.left() - seconds
 
     def _send_apart(self, task: Task, request: Any, brought: list[str]) -> None:
@@ -267,7 +260,7 @@ class Continuation:
         here = self._message
         if not here.until or not here.follows or time.monotonic() >= here.until or not self._engine.consuming:
             return False
-        known = self._known(saga_type, step_name, version)
+        known = self._successors.known(saga_type, step_name, version)
         if known is None:
             return False
         saga, step = known
@@ -281,8 +274,8 @@ class Continuation:
         if not self._message.until or not found or not found["undo"]:
             return False
         hop = found["route"][0]
-        known = self._known(found["saga_type"], hop["step"], found["version"])
-        task = self._task(*known, True, COMPENSATIONS, None) if known else None
+        known = self._successors.known(found["saga_type"], hop["step"], found["version"])
+        task = self._successors.task(*known, True, COMPENSATIONS, None) if known else None
         # The row's queue: a step may name one by a field of the payload.
         if task is None or hop["queue"] != COMPENSATIONS:
             return False
@@ -300,59 +293,10 @@ class Continuation:
         here.acted = True
         if time.monotonic() >= here.until:
             return ()
-        key = (saga_type, version, step_name, undo)
-        if key not in self._successors:
-            self._successors[key] = self._find(*key)
         # Celery's hard limit is the message's: what is left of it must do for the next step and its commit (R12).
         left = here.left()
-        return tuple(
-            name for name, seconds, waits in self._successors[key] if seconds <= left and (waits or not abreast)
-        )
-
-    def _find(self, saga_type: str, version: int, step_name: str, undo: bool) -> tuple[tuple[str, float, bool], ...]:
-        """The steps that could have run by the same message without anybody seeing it, the seconds they need, and
-        whether they may be claimed to wait for their turn.
-        """
-        known = self._known(saga_type, step_name, version)
-        if known is None:
-            return ()
-        saga, step = known
-        queue = step.undo_queue if undo else step.queue
-        return tuple(
-            (other.name, needed(task), may_wait(other))
-            for other in _neighbours(saga, step, undo)
-            if (task := self._task(saga, other, undo, queue, step.priority))
-        )
-
-    def _known(self, saga_type: str, step_name: str, version: int | None = None) -> tuple[Saga, Step] | None:
-        """The saga, its newest version by default, and its step; None if this worker lacks the code."""
-        registry = self._engine.registry
-        try:
-            saga = registry.latest(saga_type) if version is None else registry.get(saga_type, version)
-            return saga, saga.get(step_name)
-        except (UnknownSaga, KeyError):
-            return None
-
-    def _task(self, saga: Saga, step: Step, undo: bool, queue: str, priority: int | None) -> Any:
-        """The step's task, if a message of that queue and priority could run it unseen; or None."""
-        task = self._engine.app.tasks.get(task_name(saga.name, step.name, undo))
-        own = step.undo_queue if undo else step.queue
-        if task is None or not task.time_limit or task.rate_limit or (own, step.priority) != (queue, priority):
-            return None
-        return task if saga.continuation and step.continuation else None
-
-
-def needed(task: Task) -> float:
-    """Seconds of a message's hard limit that this step of it and its commit may take: all but patience at its claim."""
-    return float(task.time_limit) - CLAIM_PATIENCE
-
-
-def _neighbours(saga: Saga, step: Step, undo: bool) -> list[Step]:
-    """What may come next in that direction."""
-    if undo:
-        return [one for one in saga.steps if one.undo is not None and one is not step]
-    after = saga.steps.index(step) + 1
-    return list(saga.steps[after : after + 1])
+        after = self._successors.after(saga_type, version, step_name, undo)
+        return tuple(one.step for one in after if one.seconds <= left and (one.waits or not abreast))
 
 
 class GoesOn:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Retry
 
+from sagas.runtime.ended import Report
 from sagas.runtime.outcomes import authors_part
 from sagas.runtime.publish import publish_route
-from sagas.runtime.runner import Report
 from sagas.types import SagaId
 
 if TYPE_CHECKING:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sagas.context import Outputs, SagaContext
 from sagas.errors import InvalidPayload, StepTimeLimit, StorageUnavailable, UnknownSaga
 from sagas.jsontext import JsonText, to_json
 from sagas.registry import Registry
+from sagas.runtime.ended import HELD, Ended, Hold, Report
 from sagas.runtime.handover import Granted, Handover, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
 from sagas.runtime.outcomes import Outcome, execute
@@ -21,77 +22,12 @@ from sagas.runtime.renewal import renewed
 from sagas.runtime.transaction import together
 from sagas.settings import Settings
 from sagas.step import Step
-from sagas.store.requests import Attempt, Claimant
+from sagas.store.requests import Claimant
 from sagas.store.store import Store
+from sagas.store.wire import is_held_up
 from sagas.types import SagaId
 
 log = logging.getLogger(__name__)
-
-
-class Report(NamedTuple):
-    """What one run did. `next` is continue, undo, again, wait or end; `route` is what is to be published for it."""
-
-    verdict: str
-    saga_type: str = ""
-    phase: str = ""
-    next: str = "wait"
-    route: Sequence[dict[str, Any]] = ()
-    outcome: Outcome | None = None
-    touched: str | None = None
-    """Another saga that this has moved, its child or its parent; its message may be due."""
-    then: Granted | None = None
-    version: int = 0
-
-    @property
-    def undo(self) -> bool:
-        return self.next == "undo" or (self.phase == "undo" and self.next == "again")
-
-
-class Ended(NamedTuple):
-    """One attempt that has ended, by its outcome."""
-
-    saga_id: SagaId
-    step: str
-    attempt_id: uuid.UUID
-    claim: dict[str, Any]
-    outcome: Outcome
-    events: Sequence[tuple[str, dict[str, Any]]] = ()
-    next: Handover | None = None
-
-    def attempt(self) -> Attempt:
-        """As the store takes what is done, or has not begun; asks what it may go on to."""
-        onward = self.next.onward() if self.next else None
-        return Attempt(self.saga_id, self.step, self.attempt_id, self.outcome.text, self.events, onward)
-
-    def report(self, answer: dict[str, Any]) -> Report:
-        """What its commit has answered."""
-        verdict = answer["verdict"]
-        if verdict not in ("committed", "recorded", "held"):
-            log.log(
-                logging.INFO if self.outcome.kind == "unbegun" else logging.WARNING,
-                "saga %s step %s: attempt %s came late (%s)",
-                self.saga_id,
-                self.step,
-                self.attempt_id,
-                verdict,
-            )
-        return Report(
-            verdict=verdict,
-            saga_type=self.claim["saga_type"],
-            phase=self.claim["phase"],
-            next=answer["next"],
-            route=answer.get("route") or (),
-            outcome=self.outcome,
-            touched=answer.get("touched"),
-            then=self.next.granted(answer, self.saga_id, self.step, self.outcome) if self.next else None,
-            version=self.claim["version"],
-        )
-
-
-Hold = Callable[[Ended], None]
-"""Takes what is done, to commit it later."""
-
-HELD: dict[str, Any] = {"verdict": "held", "next": "wait"}
 
 
 class Runner:
@@ -184,7 +120,7 @@ class Runner:
         try:
             answers = self._store.commit_many([one.attempt() for one in ended])
         except Exception as error:
-            if isinstance(error, StorageUnavailable) and not _held_up(error):
+            if isinstance(error, StorageUnavailable) and not is_held_up(error):
                 raise
             if len(ended) > 1:
                 return [report for one in ended for report in self._commit_many([one])]
@@ -212,11 +148,6 @@ class Runner:
         self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant, patience: float
     ) -> dict[str, Any]:
         return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), patience)
-
-
-def _held_up(error: StorageUnavailable) -> bool:
-    """Whether PostgreSQL is there, and waited for a lock in vain (55P03) or undid a deadlock (40P01)."""
-    return str(getattr(error.__cause__, "pgcode", None) or "").startswith(("55", "40"))
 
 
 @dataclass(slots=True)

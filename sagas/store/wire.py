@@ -36,6 +36,11 @@ def is_away(error: BaseException) -> bool:
     return cause.pgcode is None or cause.pgcode.startswith(("08", "40", "53", "57P"))
 
 
+def is_held_up(error: StorageUnavailable) -> bool:
+    """Whether PostgreSQL is there, and waited for a lock in vain (class 55) or undid a deadlock (class 40)."""
+    return str(getattr(error.__cause__, "pgcode", None) or "").startswith(("55", "40"))
+
+
 def _operational(error: psycopg2.Error) -> bool:
     """An error of operation. After a crash of PostgreSQL libpq's word that the server is gone comes as a plain
     DatabaseError without a code, and psycopg2 does not call the connection closed yet.

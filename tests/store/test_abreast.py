@@ -8,8 +8,9 @@ import pytest
 from sagas import SagaId
 from sagas.jsontext import JsonText
 from sagas.registry import Registry
+from sagas.runtime.ended import Ended
 from sagas.runtime.outcomes import Outcome
-from sagas.runtime.runner import Ended, Runner
+from sagas.runtime.runner import Runner
 from sagas.settings import Settings
 from sagas.store.requests import Attempt, Onward
 from tests.store.lab import NODE, Lab, Run

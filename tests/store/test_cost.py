@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from sagas import RetryPolicy, Saga, SagaContext, SagaId
 from sagas.registry import Registry
+from sagas.runtime.ended import Ended
 from sagas.runtime.handover import Granted
-from sagas.runtime.runner import Ended, Runner
+from sagas.runtime.runner import Runner
 from sagas.settings import Settings
 from sagas.store.definitions import register
 from sagas.store.requests import StartRequest
