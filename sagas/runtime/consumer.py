@@ -10,7 +10,9 @@ from typing import Any
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
+from sagas.runtime.continuation import GoesOn
 from sagas.runtime.engine import engine_of
+from sagas.runtime.outgoing import TRANSPORT, on_redis
 from sagas.runtime.publish import COMPENSATIONS
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,17 @@ class PatientConsumer(Consumer):
 
         conn.ensure_connection(note, None, 0.5, 0.5, 2, callback=maybe_shutdown)
         return conn
+
+    def connection_for_read(self, heartbeat: int | None = None) -> Any:
+        """On Redis by a channel of ours."""
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        if on_redis(connection):
+            connection = self.app.connection_for_read(heartbeat=heartbeat, transport=TRANSPORT)
+            tasks = self.app.tasks.items()
+            connection.transport.saga_tasks = frozenset(name for name, task in tasks if isinstance(task, GoesOn))
+            # What it is called, in the log and by `celery inspect`.
+            connection.transport_cls = "redis"
+        return self.ensure_connected(connection)
 
     def on_ready(self) -> None:
         """It consumes, for the first time or again."""

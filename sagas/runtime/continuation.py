@@ -19,6 +19,7 @@ from sagas.runtime.continued import Continued, Told, brought, successor, told
 from sagas.runtime.ended import Hold, Report
 from sagas.runtime.handover import Granted, MayGoOn
 from sagas.runtime.limits import CLAIM_PATIENCE
+from sagas.runtime.outgoing import Outgoing
 from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, PACK, publish_route, saga_and_step, task_name, together
 from sagas.runtime.successors import Successors, may_wait, needed
 from sagas.settings import LEASE_MARGIN
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from celery import Task
 
     from sagas.runtime.engine import Engine
+    from sagas.runtime.redis_channel import Raw
 
 
 class _Message(threading.local):
@@ -52,6 +54,8 @@ class _Message(threading.local):
     hold: Hold | None = None
     """Takes what the step at hand has done, where its saga is one of several that go side by side."""
     then: tuple[str, Granted | None] | None = None
+    outgoing: list[Raw] | None = None
+    """What its worker's main process sends when it is over; None where there is no worker."""
 
     def begin(self, budget: float, limit: float, first: Task | None = None, brought: Sequence[str] = ()) -> None:
         self.began = time.monotonic()
@@ -81,6 +85,7 @@ class Continuation:
         self._engine = engine
         self._message = _Message()
         self._successors = Successors(engine)
+        self._outgoing = Outgoing(engine.app)
         self._paces: dict[str, float] = {}
         """Seconds that one of several took that went side by side when last they did, by their first task."""
 
@@ -88,13 +93,14 @@ class Continuation:
         """Celery's tracer for a message of `task`, each step that it goes on to, each saga that it brings."""
         budget = self._engine.settings.continuation_ms / 1000
         others = list(request[PACK]["sagas"]) if request and request.get(PACK) else []
-        if budget <= 0 or request is None:
-            self._send_apart(task, request, others)
-            return tracer(uuid, args, kwargs, request)
         here = self._message
-        here.begin(budget, task.time_limit or math.inf, task, others)
         followed: list[Told] = []
+        here.outgoing = []
         try:
+            if budget <= 0 or request is None:
+                self._send_apart(task, request, others)
+                return _told(tracer(uuid, args, kwargs, request), here.outgoing)
+            here.begin(budget, task.time_limit or math.inf, task, others)
             if here.brought and self._spare() < 0:
                 self._send_apart(task, request, here.brought)
             answer = tracer(uuid, args, kwargs, request)
@@ -110,14 +116,10 @@ class Continuation:
                     followed.append(told(task, other))
                     self._follow(other, followed)
             self._send_apart(task, request, here.brought)
+            return _told(answer, here.outgoing, followed, ended)
         finally:
             here.until = 0.0
-            here.hold = None
-        if not followed:
-            return answer
-        text = Continued(answer.retstr)
-        text.steps, text.ended = tuple(followed), ended
-        return answer._replace(retstr=text)
+            here.hold = here.outgoing = None
 
     def _follow(self, request: dict[str, Any], followed: list[Told]) -> None:
         """Run what the task of this request has gone on to, and so on."""
@@ -243,6 +245,17 @@ class Continuation:
         """For the runner, at this step: who takes what is done, to be committed with others."""
         return self._message.hold
 
+    def hand_on(self, request: Any) -> None:
+        """The task of this request has succeeded: its chain's next message is made here and sent by this worker's main
+        process; left in the request, and so to Celery, where that cannot be.
+        """
+        if self._message.outgoing is None or not request.chain:
+            return
+        following = self._outgoing.following(request)
+        if following is not None:
+            self._message.outgoing += following
+            request.chain = None
+
     def go_on(self, saga_type: str, then: Granted, undo: bool) -> None:
         """Run this when the task at hand is over."""
         self._message.then = (task_name(saga_type, then.step, undo), then)
@@ -297,6 +310,17 @@ class Continuation:
         left = here.left()
         after = self._successors.after(saga_type, version, step_name, undo)
         return tuple(one.step for one in after if one.seconds <= left and (one.waits or not abreast))
+
+
+def _told(answer: Any, outgoing: Sequence[Raw], followed: Sequence[Told] = (), ended: float | None = None) -> Any:
+    """What Celery's tracer answered, with what its worker's main process is to know besides."""
+    if not followed and not outgoing:
+        return answer
+    text = Continued(answer.retstr)
+    text.steps, text.outgoing = tuple(followed), tuple(outgoing)
+    if followed:
+        text.ended = ended
+    return answer._replace(retstr=text)
 
 
 class GoesOn:

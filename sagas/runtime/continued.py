@@ -14,6 +14,8 @@ from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, PACK, help_signatur
 if TYPE_CHECKING:
     from celery import Celery
 
+    from sagas.runtime.redis_channel import Raw
+
 
 class Told(NamedTuple):
     """What one continued step was to Celery: its main process sends the events, which only it can.
@@ -38,8 +40,10 @@ class Continued(str):
     """The result of a message's first step as text, and what followed it: the way from a pool's child to its parent."""
 
     steps: tuple[Told, ...] = ()
-    ended: float = 0.0
-    """When the first step was over (POSIX time): its parent hears of it only now."""
+    ended: float | None = None
+    """When the first step was over (POSIX time), if its parent hears of it only later."""
+    outgoing: tuple[Raw, ...] = ()
+    """Messages that its parent is to send with the acknowledgement of this one (`outgoing`)."""
 
 
 def successor(request: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What a worker's main process knows of a step's message: the events of the steps that it went on to, too."""
+"""What a worker's main process knows of a step's message: what is to be sent after it, and the events of the steps that
+it went on to.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 from kombu.utils.imports import symbol_by_name
 
 from sagas.runtime.continued import Continued, Told
+from sagas.runtime.outgoing import send
 
 
 @functools.cache
@@ -20,11 +23,29 @@ class TellsOfSteps:
     """Mixed into a class of Celery's requests."""
 
     task: Any
+    message: Any
+    _app: Any
     _eventer: Any
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Celery makes a class for each task, with an `on_success` of its own that does not ask its base."""
+        super().__init_subclass__(**options)
+        succeeded = cls.__dict__.get("on_success")
+        if succeeded is None:
+            return
+
+        @functools.wraps(succeeded)
+        def on_success(self: Any, failed__retval__runtime: Any, **options: Any) -> Any:
+            outgoing = getattr(failed__retval__runtime[1], "outgoing", ())
+            if outgoing:
+                send(self._app, self.message.channel, outgoing)
+            return succeeded(self, failed__retval__runtime, **options)
+
+        cls.on_success = on_success  # type: ignore[attr-defined]
 
     def send_event(self, type: str, **fields: Any) -> None:
         result = fields.get("result")
-        if not isinstance(result, Continued):
+        if not isinstance(result, Continued) or result.ended is None:
             super().send_event(type, **fields)  # type: ignore[misc]
             return
         super().send_event(type, **fields, timestamp=result.ended)  # type: ignore[misc]

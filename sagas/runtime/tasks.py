@@ -104,6 +104,7 @@ def _register_step_task(
             if starts_back(report) and engine.continuation.turn(report.saga_type, report.version, step_name):
                 request.errbacks = None
             raise problem  # here, so that the traceback that Celery builds, sends and logs has few frames of ours
+        engine.continuation.hand_on(request)
 
 
 _known_id = functools.lru_cache(maxsize=16)(SagaId)

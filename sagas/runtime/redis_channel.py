@@ -1,0 +1,267 @@
+"""A worker's channel on Redis or Valkey: kombu's own, which goes there once for what several messages need.
+
+kombu notes there each message that it takes, and strikes it out when that is acknowledged: two round trips in which a
+worker's one event loop does nothing else, each by a client made anew; and a step's next message is a third, of the
+process that has done the step. Here they go together, and a quick step's message is not noted at all (decision 0016).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from celery.worker import state
+from kombu.transport import redis, virtual
+from kombu.utils.json import dumps
+
+log = logging.getLogger(__name__)
+
+SOON = 0.05
+"""Seconds after which a message that was taken is noted, if it is not over before. A worker that dies until then has
+lost it: only a saga's message may be (`saga_tasks`), which is sent again (R22)."""
+
+Raw = tuple[str, str]
+"""A message as it is put into a list of Redis: the list's key (without a prefix for all keys), the text."""
+
+
+class QoS(redis.QoS):
+    """What it has to say to Redis waits for the event loop's next turn; what a pool's thread says goes out at once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock = threading.RLock()
+        self._taken: dict[str, tuple[float, Any]] = {}
+        self._timed = False
+        self._over: list[str] = []
+        self._said: list[str] = []
+        """Of those: what was said last, and is not answered."""
+        self._outgoing: list[Raw] = []
+        self._line: Any = None
+        """A connection of our own: none of the pool's, which may be few."""
+        self._unheard = 0
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        if not (self._is_hint(message) and self.channel.connection.loops()):
+            super().append(message, delivery_tag)
+            return
+        virtual.QoS.append(self, message, delivery_tag)
+        with self._lock:
+            self._taken[delivery_tag] = time.time(), message
+        self._note_soon()
+
+    def ack(self, delivery_tag: str) -> None:
+        message = self._delivered.get(delivery_tag)
+        if self.channel.closed or not self._is_hint(message):
+            super().ack(delivery_tag)
+            return
+        virtual.QoS.ack(self, delivery_tag)
+        with self._lock:
+            if self._taken.pop(delivery_tag, None) is None:
+                self._over.append(delivery_tag)
+            if not self.channel.connection.loops():
+                self.flush()
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self.flush()
+        super().reject(delivery_tag, requeue)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """At the channel's end."""
+        self.finish()
+        super().restore_unacked_once(stderr)
+
+    def finish(self) -> None:
+        """Nothing more is said on this channel's connections."""
+        try:
+            self.flush()
+        except self.channel.connection_errors as error:
+            log.warning("what a worker had to say to Redis at its end is not said: %s", error)
+        finally:
+            self._hang_up()
+
+    def send(self, outgoing: Iterable[Raw]) -> None:
+        """Along with the next acknowledgement, which is that of the message they come from."""
+        with self._lock:
+            self._outgoing += outgoing
+
+    def turn(self) -> None:
+        """The event loop begins a turn: what is over, and what follows it, is said without waiting for the answer. What
+        was only taken waits for more: it may be over soon.
+        """
+        with self._lock:
+            over, outgoing = self._over, self._outgoing
+            if not (over or outgoing):
+                self._hear()
+                return
+            commands: list[tuple[Any, ...]] = [("LPUSH", self._key(key), text) for key, text in outgoing]
+            if over:
+                commands.append(("ZREM", self._key(self.unacked_index_key), *over))
+                commands.append(("HDEL", self._key(self.unacked_key), *over))
+            self._hear()
+            # Not twice: whether Redis has them may not be known.
+            self._outgoing = []
+            self._say(commands)
+            self._over, self._said = [], over
+
+    def flush(self) -> None:
+        """All that waits, and the answers. Nothing is tried again here: where Redis is away, this channel is lost."""
+        with self._lock:
+            taken = self._taken
+            if taken:
+                times = [one for tag, (at, _) in taken.items() for one in (at, tag)]
+                notes = [one for tag, (_, message) in taken.items() for one in (tag, _noted(message))]
+                index, key = self._key(self.unacked_index_key), self._key(self.unacked_key)
+                self._say([("ZADD", index, *times), ("HSET", key, *notes)])
+                self._taken = {}
+            self.turn()
+            self._hear()
+
+    def _is_hint(self, message: Any) -> bool:
+        transport = self.channel.connection
+        return message is not None and transport is not None and message.headers.get("task") in transport.saga_tasks
+
+    def _say(self, commands: list[tuple[Any, ...]]) -> None:
+        """Send these. Raises what redis-py raises when the server is away."""
+        self._hear()
+        pool = self.channel.pool
+        if self._line is None:
+            self._line = pool.connection_class(**pool.connection_kwargs)
+        try:
+            # As a pool does with what it gives: a server may close what is idle.
+            if self._line.can_read():
+                raise redis.redis.ConnectionError("there is an answer that nobody asked for")
+        except (redis.redis.ConnectionError, redis.redis.TimeoutError, OSError):
+            self._line.disconnect()
+        self._line.send_packed_command(self._line.pack_commands(commands))
+        self._unheard = len(commands)
+
+    def _hear(self) -> None:
+        """The answers to what was said last."""
+        try:
+            while self._unheard:
+                try:
+                    self._line.read_response()
+                except redis.redis.ResponseError as error:
+                    # Redis is full, say: what it did not take is sent again (R22).
+                    log.warning("Redis refused a message, or what becomes of one: %s", error)
+                self._unheard -= 1
+        except BaseException:  # a time limit, too: the rest of the answers would be taken for those to what comes next
+            self._over = self._said + self._over
+            self._hang_up()
+            raise
+        finally:
+            self._said = []
+
+    def _hang_up(self) -> None:
+        self._unheard, line, self._line = 0, self._line, None
+        if line is not None:
+            line.disconnect()
+
+    def _key(self, key: str) -> str:
+        return f"{self.channel.global_keyprefix}{key}"
+
+    def _note_soon(self) -> None:
+        if not self._timed:
+            self._timed = True
+            self.channel.connection.loop.call_later(SOON, self._note)
+
+    def _note(self) -> None:
+        """All that was taken, if the first of it has waited for so long."""
+        self._timed = False
+        with self._lock:
+            if self.channel.closed or not self._taken:
+                return
+            at, _ = next(iter(self._taken.values()))
+            if time.time() - at >= SOON:
+                self.flush()
+                return
+        self._note_soon()
+
+
+def _noted(message: Any) -> str:
+    """As kombu's own reads it when it puts the message back."""
+    came = message.delivery_info
+    return str(dumps([message._raw, came["exchange"], came["routing_key"]]))
+
+
+class Channel(redis.Channel):
+    QoS = QoS
+    held: list[Raw] | None = None
+    """While this is a list, what is published comes here."""
+    _client_kept: Any = None
+
+    def send(self, outgoing: Iterable[Raw]) -> None:
+        """Put these into their queues, with the acknowledgement that comes next where that can be."""
+        if isinstance(self.qos, QoS):
+            self.qos.send(outgoing)
+        else:
+            put(self, outgoing)
+
+    def turn(self) -> None:
+        if isinstance(self._qos, QoS):
+            self._qos.turn()
+
+    def close(self) -> None:
+        if not self.closed and isinstance(self._qos, QoS):
+            self._qos.finish()
+        super().close()
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """One for all that is not `asynchronous`: to make one takes as long as a command does."""
+        if asynchronous:
+            return super()._create_client(asynchronous)
+        if self._client_kept is None or self._client_kept.connection_pool is not self.pool:
+            self._client_kept = super()._create_client()
+        return self._client_kept
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if self.held is None or queue in self._expires:
+            super()._put(queue, message, **kwargs)
+            return
+        priority = self._get_message_priority(message, reverse=False)
+        self.held.append((self._q_for_pri(queue, priority), dumps(message)))
+
+
+class _Cycle(redis.MultiChannelPoller):
+    """Each turn asks for the next message first."""
+
+    turned_by: int | None = None
+    """The thread of the event loop."""
+
+    def on_poll_start(self) -> None:
+        self.turned_by = threading.get_ident()
+        super().on_poll_start()
+        for channel in list(self._channels):
+            channel.turn()
+
+
+class Transport(redis.Transport):
+    Channel = Channel
+    saga_tasks: frozenset[str] = frozenset()
+    """The names of tasks whose messages are only hints."""
+    loop: Any = None
+    """The event loop that it is registered with, if any."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = _Cycle()
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        super().register_with_event_loop(connection, loop)
+        self.loop = loop
+
+    def loops(self) -> bool:
+        """Whether it is the event loop that asks, and it will have a next turn. (A worker that ends has none.)"""
+        mine = self.loop is not None and self.cycle.turned_by == threading.get_ident()
+        return mine and state.should_stop is state.should_terminate is None
+
+
+def put(channel: redis.Channel, outgoing: Iterable[Raw]) -> None:
+    """Put these into their queues at once, by any channel of kombu's on the same Redis."""
+    with channel.conn_or_acquire() as client, client.pipeline() as pipe:
+        for key, text in outgoing:
+            pipe.lpush(key, text)
+        pipe.execute()
