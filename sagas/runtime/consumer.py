@@ -11,8 +11,8 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
 from sagas.runtime.continuation import GoesOn
+from sagas.runtime.copies import TRANSPORT, on_redis
 from sagas.runtime.engine import engine_of
-from sagas.runtime.outgoing import TRANSPORT, on_redis
 from sagas.runtime.publish import COMPENSATIONS
 
 log = logging.getLogger(__name__)

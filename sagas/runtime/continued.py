@@ -88,7 +88,7 @@ def brought(app: Celery, like: Mapping[str, Any], saga_id: str) -> dict[str, Any
         "root_id": saga_id,
         # What it does not go on to is published by its own route.
         "chain": None,
-        "errbacks": [help_signature(app, saga_id)],
+        "errbacks": [help_signature(saga_id)],
         "retries": 0,
         "eta": None,
         PACK: None,

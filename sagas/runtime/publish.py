@@ -54,20 +54,19 @@ def publish_route(
     """
     if not route:
         return True
-    help_ = help_signature(app, saga_id)
-    first, *after = [_hop(app, saga_id, task_name(saga_type, hop["step"], undo), hop, help_) for hop in route]
+    first, *after = hops(saga_id, saga_type, route, undo)
     # What `chain(...).apply_async()` sends, without its copies of each signature; and that drops `producer`.
     send = partial(
         app.send_task,
-        first.task,
-        kwargs=first.kwargs,
+        first["task"],
+        kwargs=first["kwargs"],
         root_id=str(saga_id),
         parent_id=parent_id,
         chain=after[::-1] or None,
         countdown=countdown or None,
         producer=producer,
         headers=pack(brings, route) if brings else None,
-        **first.options,
+        **first["options"],
     )
     return published(saga_id, send)
 
@@ -111,19 +110,35 @@ def pack(brings: Sequence[str], route: Sequence[Mapping[str, Any]]) -> dict[str,
     return {PACK: {"sagas": list(brings), "route": [dict(hop) for hop in route]}}
 
 
-def _hop(app: Celery, saga_id: SagaId | str, name: str, hop: Mapping[str, Any], help_: Any) -> Any:
-    """One step of a chain, with the id that its task will have."""
-    options: dict[str, Any] = {"queue": hop["queue"], "task_id": str(uuid.uuid4()), "link_error": [help_]}
-    if hop["priority"] is not None:
-        options["priority"] = hop["priority"]
-    return app.signature(name, kwargs={"saga_id": str(saga_id)}, immutable=True, ignore_result=True, **options)
+def hops(saga_id: SagaId | str, saga_type: str, route: Sequence[Mapping[str, Any]], undo: bool) -> list[dict[str, Any]]:
+    """The steps of a chain as signatures, each with the id that its task will have."""
+    help_ = help_signature(saga_id)
+    signatures = []
+    for hop in route:
+        options: dict[str, Any] = {
+            "ignore_result": True,
+            "queue": hop["queue"],
+            "task_id": str(uuid.uuid4()),
+            "link_error": [help_],
+        }
+        if hop["priority"] is not None:
+            options["priority"] = hop["priority"]
+        signatures.append(_signature(task_name(saga_type, hop["step"], undo), saga_id, options))
+    return signatures
 
 
-def help_signature(app: Celery, saga_id: SagaId | str) -> Any:
-    return app.signature(
-        COMPENSATE,
-        kwargs={"saga_id": str(saga_id)},
-        immutable=True,
-        queue=COMPENSATIONS,
-        ignore_result=True,
-    )
+def help_signature(saga_id: SagaId | str) -> dict[str, Any]:
+    """The errback of each step."""
+    return _signature(COMPENSATE, saga_id, {"queue": COMPENSATIONS, "ignore_result": True})
+
+
+def _signature(name: str, saga_id: SagaId | str, options: dict[str, Any]) -> dict[str, Any]:
+    """As Celery's own is in a message; to make one of its objects takes as long as to send it."""
+    return {
+        "task": name,
+        "args": [],
+        "kwargs": {"saga_id": str(saga_id)},
+        "options": options,
+        "subtask_type": None,
+        "immutable": True,
+    }

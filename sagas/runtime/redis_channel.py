@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
-from celery.worker import state
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 
@@ -82,7 +81,7 @@ class QoS(redis.QoS):
         finally:
             self._hang_up()
 
-    def send(self, outgoing: Iterable[Raw]) -> None:
+    def send(self, outgoing: Sequence[Raw]) -> None:
         """Along with the next acknowledgement, which is that of the message they come from."""
         with self._lock:
             self._outgoing += outgoing
@@ -193,7 +192,7 @@ class Channel(redis.Channel):
     """While this is a list, what is published comes here."""
     _client_kept: Any = None
 
-    def send(self, outgoing: Iterable[Raw]) -> None:
+    def send(self, outgoing: Sequence[Raw]) -> None:
         """Put these into their queues, with the acknowledgement that comes next where that can be."""
         if isinstance(self.qos, QoS):
             self.qos.send(outgoing)
@@ -255,13 +254,20 @@ class Transport(redis.Transport):
 
     def loops(self) -> bool:
         """Whether it is the event loop that asks, and it will have a next turn. (A worker that ends has none.)"""
-        mine = self.loop is not None and self.cycle.turned_by == threading.get_ident()
-        return mine and state.should_stop is state.should_terminate is None
+        if self.loop is None or self.cycle.turned_by != threading.get_ident():
+            return False
+        from celery.worker import state  # here: a client that publishes by such a channel does not import the worker
+
+        return state.should_stop is state.should_terminate is None
 
 
-def put(channel: redis.Channel, outgoing: Iterable[Raw]) -> None:
+def put(channel: redis.Channel, outgoing: Sequence[Raw]) -> None:
     """Put these into their queues at once, by any channel of kombu's on the same Redis."""
-    with channel.conn_or_acquire() as client, client.pipeline() as pipe:
-        for key, text in outgoing:
-            pipe.lpush(key, text)
-        pipe.execute()
+    with channel.conn_or_acquire() as client:
+        if len(outgoing) == 1:
+            client.lpush(*outgoing[0])
+            return
+        with client.pipeline() as pipe:
+            for key, text in outgoing:
+                pipe.lpush(key, text)
+            pipe.execute()

@@ -8,7 +8,7 @@ import pytest
 from kombu import Connection, Message, Queue
 from kombu.asynchronous import Hub
 
-from sagas.runtime.outgoing import TRANSPORT, on_redis
+from sagas.runtime.copies import TRANSPORT, on_redis
 from tests.harness.celery_fixtures import SCENARIO, StartBeat, StartWorker
 from tests.harness.effects import Effects
 from tests.harness.scenario import STEPS, plan

@@ -1,4 +1,4 @@
-"""The next message of a chain, made by a pool's child: as Celery would make it, whoever makes it (decision 0016)."""
+"""Copies of Celery's messages: of the next one of a chain, of a saga's first. They are as Celery would make them."""
 
 import base64
 import json
@@ -10,9 +10,17 @@ import pytest
 from celery import Celery, signals
 from celery.app.task import Context
 
-from sagas.runtime.outgoing import ALIKE, CHECKED, Outgoing
+from sagas import SagaClient
+from sagas.runtime.copies import ALIKE, CHECKED, Next
+from sagas.runtime.outgoing import Outgoing
 from sagas.runtime.redis_channel import Raw
+from sagas.settings import Settings
+from sagas.store.database import connect_engine
+from sagas.store.definitions import register
 from tests.harness.servers import BrokerServer
+from tests.store.lab import build
+
+pytestmark = pytest.mark.slow
 
 MANY = 2 * CHECKED
 
@@ -34,6 +42,15 @@ def make(kind: type[Celery], server: BrokerServer) -> Celery:
 def app(broker_server: BrokerServer) -> Iterator[Celery]:
     with make(Celery, broker_server) as app:
         yield app
+
+
+@pytest.fixture
+def defined(database_url: str) -> str:
+    """A database that knows a saga of three steps."""
+    engine = connect_engine(database_url)
+    register(engine, [build("order", a={}, b={}, c={})], Settings())
+    engine.dispose()
+    return database_url
 
 
 def request(saga_id: str, *after: str) -> Context:
@@ -63,17 +80,17 @@ def test_a_copy_is_what_celery_makes(app: Celery, monkeypatch: pytest.MonkeyPatc
     """Of chains of different lengths, in any order; Celery makes some of them for ever."""
     outgoing = Outgoing(app)
     by_celery = []
-    make_one = outgoing._by_celery
+    make_one = outgoing._copies._by_celery
 
     def note(asked: Any) -> list[Raw]:
         by_celery.append(asked)
         return make_one(asked)
 
-    monkeypatch.setattr(outgoing, "_by_celery", note)
+    monkeypatch.setattr(outgoing._copies, "_by_celery", note)
     for number in range(MANY):
         asked = request(str(uuid.uuid4()), *("b", "c", "d")[: 1 + number % 3])
         answer = read(outgoing.following(asked))
-        assert answer == read(make_one(asked))
+        assert answer == read(make_one(Next(asked.id, asked.root_id, asked.chain)))
         queue, message, (args, kwargs, embed) = answer
         assert (queue, args, kwargs) == ("steps", [], {"saga_id": asked.root_id})
         assert message["headers"]["parent_id"] == asked.id
@@ -118,3 +135,39 @@ def test_who_listens_hears_of_each(app: Celery) -> None:
 def test_where_the_worker_would_not_send_it_celery_does(app: Celery, setting: dict[str, str]) -> None:
     app.conf.update(setting)
     assert Outgoing(app).following(request(str(uuid.uuid4()), "b")) is None
+
+
+def test_a_sagas_first_message_is_a_copy_too(
+    defined: str, saga_client: SagaClient, broker_server: BrokerServer
+) -> None:
+    ids = [str(saga_client.start("order", {}).saga_id) for _ in range(ALIKE + 3)]
+    with broker_server.client() as broker:
+        texts = [text.decode() for text in broker.lrange("steps", 0, -1)][::-1]
+    read_ones = [read([("steps", text)]) for text in texts]
+    assert [message["headers"]["root_id"] for _, message, _ in read_ones] == ids
+    assert [kwargs for _, _, (_, kwargs, _) in read_ones] == [{"saga_id": one} for one in ids]
+    (_, first, (_, _, embed)), *_, (_, last, (_, _, copied)) = read_ones
+    for one in (first, last):
+        one["properties"]["correlation_id"] = one["headers"]["id"] = one["headers"]["root_id"] = ""
+        one["headers"]["kwargsrepr"] = ""
+    assert first == last
+    assert [hop["task"] for hop in copied["chain"]] == [hop["task"] for hop in embed["chain"]]
+    assert {hop["kwargs"]["saga_id"] for hop in [*copied["chain"], *copied["errbacks"]]} == {ids[-1]}
+
+
+def test_a_broker_that_was_away_gets_first_messages_again(defined: str) -> None:
+    """A start does not fail for its message, and the next one's is published."""
+    broker = BrokerServer()
+    broker.start()
+    try:
+        client = SagaClient(broker.url, database_url=defined)
+        for _ in range(ALIKE + 2):
+            client.start("order", {})
+        broker.stop()
+        client.start("order", {})
+        broker.start()
+        client.start("order", {})
+        with broker.client() as redis:
+            assert redis.llen("steps") == 1
+    finally:
+        broker.stop()

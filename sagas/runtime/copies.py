@@ -1,0 +1,180 @@
+"""Messages as text for a list of Redis: Celery makes the first ones of a kind, the others are checked copies.
+
+Celery takes 150 to 250 us of processor for a message, most of it to build what is the same in each of them. That
+copies are right is seen, not believed: now and then Celery makes one, and when it is not the copy that would have been
+made there are no copies of that kind any more (decision 0016).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celery import Celery
+from kombu import Connection
+from kombu.utils.json import dumps
+
+from sagas.runtime.stencil import heard
+
+if TYPE_CHECKING:
+    from sagas.runtime.redis_channel import Channel, Raw
+
+log = logging.getLogger(__name__)
+
+TRANSPORT = "sagas.runtime.redis_channel:Transport"
+ALIKE = 2
+"""So many messages of Celery's have been what a copy of the first one would have been, before there are copies."""
+CHECKED = 200
+"""One in so many is Celery's again."""
+
+
+def on_redis(connection: Connection) -> bool:
+    """Whether its broker is a Redis that kombu's own transport talks to. (Not over TLS, nor found by a Sentinel.)"""
+    kind = connection.get_transport_cls()
+    ours = (kind.__module__, kind.__name__) == ("kombu.transport.redis", "Transport")
+    return ours and connection.transport_cls == "redis"
+
+
+class Next(NamedTuple):
+    """A message to be made: the last one of this chain (of signatures as JSON), with what comes after it."""
+
+    parent_id: str | None
+    root_id: str
+    chain: Sequence[dict[str, Any]]
+
+
+class Copies:
+    """Of one app."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        """Its channel keeps what one thread publishes. None has its own: a green pool makes a thread for each task."""
+        self._declared: set[str] = set()
+        self._patterns: dict[tuple[Any, ...], Pattern] = {}
+
+    @cached_property
+    def _producer(self) -> Any:
+        """Declares queues, and publishes to nobody."""
+        app = self._app
+        if not on_redis(app.connection_for_write()):
+            return None
+        # Celery tries longer than this, whose turn it is then.
+        patience = {**app.conf.task_publish_retry_policy, "max_retries": 1}
+        connection = app.connection_for_write(transport=TRANSPORT, transport_options=patience)
+        return app.amqp.Producer(connection, auto_declare=False)
+
+    def make(self, asked: Next) -> list[Raw] | None:
+        """To be put into its list by the caller; nothing where that is done; None if Celery is to publish it itself."""
+        with self._lock:
+            try:
+                return self._make(asked) if self._producer is not None else None
+            except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
+                log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
+                self.__dict__.pop("_producer", None)
+                self._declared.clear()
+                return None
+
+    def channel(self) -> Channel:
+        """One that it may be put by."""
+        with self._lock:
+            channel: Channel = self._producer.channel
+            return channel
+
+    def _make(self, asked: Next) -> list[Raw]:
+        hop = asked.chain[-1]
+        # A fork is another origin.
+        kind = (os.getpid(), hop["task"], hop["options"]["queue"], hop["options"].get("priority"))
+        pattern = self._patterns.setdefault(kind, Pattern())
+        if pattern.trusted() and not heard(self._app):
+            return [pattern.copy(asked, self._app.thread_oid)]
+        made = self._by_celery(asked)
+        if len(made) == 1:
+            pattern.learn(asked, self._app.thread_oid, *made[0])
+        return made
+
+    def _by_celery(self, asked: Next) -> list[Raw]:
+        """Nothing where its queue expires: it is sent already."""
+        *rest, hop = asked.chain
+        queue = hop["options"]["queue"]
+        channel = self._producer.channel
+        held: list[Raw] = []
+        channel.held = held
+        try:
+            self._app.send_task(
+                hop["task"],
+                kwargs=hop["kwargs"],
+                root_id=asked.root_id,
+                parent_id=asked.parent_id,
+                chain=rest or None,
+                producer=self._producer,
+                # Once: to ask whether it is declared costs as much as the message. Nothing is sent that could fail.
+                declare=[] if queue in self._declared else None,
+                retry=False,
+                **hop["options"],
+            )
+        finally:
+            channel.held = None
+        self._declared.add(queue)
+        return held
+
+
+class Pattern:
+    """Messages of one task, of which only the ids and the body differ. What the user's own code adds to each of them, a
+    trace's id say, shows at the second one.
+    """
+
+    def __init__(self) -> None:
+        self._key = ""
+        self._message: dict[str, Any] = {}
+        self._seen = 0
+        """Of the same pattern, one after the other; less than none: there is no pattern."""
+
+    def trusted(self) -> bool:
+        if self._seen < ALIKE:
+            return False
+        self._seen += 1
+        return self._seen % CHECKED != 0
+
+    def learn(self, asked: Next, reply_to: str, key: str, text: str) -> None:
+        """What Celery has made of this."""
+        message = json.loads(text)
+        if self._seen >= 0 and self._message:
+            same = (key, text) == self.copy(asked, reply_to, message["properties"]["delivery_tag"])
+            self._seen = self._seen + 1 if same else -1
+        elif self._seen >= 0:
+            self._key, self._message = key, message
+
+    def copy(self, asked: Next, reply_to: str, tag: str = "") -> Raw:
+        """`reply_to`: of the thread that publishes it; `tag` tells it from all others."""
+        *rest, hop = asked.chain
+        task_id, kwargs = hop["options"]["task_id"], hop["kwargs"]
+        embed = {
+            "callbacks": None,
+            "errbacks": hop["options"].get("link_error"),
+            "chain": rest or None,
+            "chord": None,
+        }
+        message = self._message
+        changed = {"id": task_id, "root_id": asked.root_id, "parent_id": asked.parent_id, "kwargsrepr": repr(kwargs)}
+        text = dumps(
+            {
+                **message,
+                "body": base64.b64encode(dumps([[], kwargs, embed]).encode()).decode(),
+                "headers": {**message["headers"], **changed},
+                "properties": {
+                    **message["properties"],
+                    "correlation_id": task_id,
+                    "reply_to": reply_to,
+                    "delivery_tag": tag or str(uuid.uuid4()),
+                },
+            }
+        )
+        return self._key, text
