@@ -10,21 +10,22 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import Celery
+from celery.app.routes import MapRoute
 from kombu import Connection
 from kombu.utils.json import dumps
 
 from sagas.runtime.stencil import heard
 
 if TYPE_CHECKING:
-    from sagas.runtime.redis_channel import Channel, Raw
+    from sagas.runtime.redis_channel import Raw
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,21 @@ def on_redis(connection: Connection) -> bool:
     kind = connection.get_transport_cls()
     ours = (kind.__module__, kind.__name__) == ("kombu.transport.redis", "Transport")
     return ours and connection.transport_cls == "redis"
+
+
+MOST = 1000
+"""Kinds that are remembered; a queue's name may be of a payload."""
+
+
+def shaped(app: Celery) -> bool:
+    """Whether the user's own code has a say in each message: it may ask more than what the message shows."""
+    return not (is_own(type(app), Celery, "send_task") and all(type(one) is MapRoute for one in app.amqp.routes))
+
+
+def is_own(kind: type, base: type, name: str) -> bool:
+    """Whether the class has that method of Celery's, neither overridden nor patched."""
+    method = getattr(base, name)
+    return getattr(kind, name) is method and method.__module__ == base.__module__ and not hasattr(method, "__wrapped__")
 
 
 class Next(NamedTuple):
@@ -66,34 +82,36 @@ class Copies:
         app = self._app
         if not on_redis(app.connection_for_write()):
             return None
-        # Celery tries longer than this, whose turn it is then.
+        # It is for queues to be declared; Celery's turn comes soon.
         patience = {**app.conf.task_publish_retry_policy, "max_retries": 1}
         connection = app.connection_for_write(transport=TRANSPORT, transport_options=patience)
         return app.amqp.Producer(connection, auto_declare=False)
 
     def make(self, asked: Next) -> list[Raw] | None:
-        """To be put into its list by the caller; nothing where that is done; None if Celery is to publish it itself."""
-        with self._lock:
-            try:
-                return self._make(asked) if self._producer is not None else None
-            except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
-                log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
-                self.__dict__.pop("_producer", None)
-                self._declared.clear()
-                return None
-
-    def channel(self) -> Channel:
-        """One that it may be put by."""
-        with self._lock:
-            channel: Channel = self._producer.channel
-            return channel
+        """To be put into its list by somebody; nothing where that is done; None if Celery is to publish it itself."""
+        # Whoever listens may publish, too, and a broker may be slow: nobody waits behind that.
+        if not self._lock.acquire(timeout=0.05):
+            return None
+        try:
+            return self._make(asked) if self._producer is not None else None
+        except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
+            log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
+            producer = self.__dict__.pop("_producer", None)
+            if producer is not None:
+                with suppress(Exception):
+                    producer.connection.close()
+            self._declared.clear()
+            return None
+        finally:
+            self._lock.release()
 
     def _make(self, asked: Next) -> list[Raw]:
         hop = asked.chain[-1]
-        # A fork is another origin.
-        kind = (os.getpid(), hop["task"], hop["options"]["queue"], hop["options"].get("priority"))
+        kind = (hop["task"], hop["options"]["queue"], hop["options"].get("priority"))
+        if len(self._patterns) > MOST:
+            self._patterns.clear()
         pattern = self._patterns.setdefault(kind, Pattern())
-        if pattern.trusted() and not heard(self._app):
+        if pattern.trusted() and not heard(self._app) and not shaped(self._app):
             return [pattern.copy(asked, self._app.thread_oid)]
         made = self._by_celery(asked)
         if len(made) == 1:
@@ -127,9 +145,7 @@ class Copies:
 
 
 class Pattern:
-    """Messages of one task, of which only the ids and the body differ. What the user's own code adds to each of them, a
-    trace's id say, shows at the second one.
-    """
+    """Messages of one task, of which only the ids and the body differ."""
 
     def __init__(self) -> None:
         self._key = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -13,17 +12,14 @@ from celery import Celery
 
 from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
-from sagas.runtime.copies import Copies, Next
 from sagas.runtime.engine import Engine, engine_of
 from sagas.runtime.packs import packed, packs, size
-from sagas.runtime.publish import hops, publish_route, together
+from sagas.runtime.publish import publish_route, together
 from sagas.runtime.stencil import Stencils
 from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load, normalise_database_url
 from sagas.store.requests import StartRequest
 from sagas.types import SagaId
-
-log = logging.getLogger(__name__)
 
 BATCH = 100
 """Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
@@ -40,14 +36,13 @@ class DirectLine:
             self._engine = Engine(app, settings, installed.registry)
         except ConfigurationError:
             self._engine = Engine(app, load(database_url=database_url))
-        self._copies = Copies(app)
 
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
         self._engine.check_payload(fields["saga_type"], fields["payload"])
         request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
         answer = self._engine.store.start(request, session=session)
         if session is None:
-            self._publish_first(answer["saga_id"], request.saga_type, answer["route"])
+            publish_route(self._engine.app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
         return str(answer["saga_id"])
 
     def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]:
@@ -88,23 +83,6 @@ class DirectLine:
                     self._publish(before, answers)
                     yield answers
                 before = batch
-
-    def _publish_first(self, saga_id: str, saga_type: str, route: list[dict[str, Any]]) -> None:
-        """By a copy of Celery's message where there can be one. Not in a task: its messages inherit from it."""
-        app = self._engine.app
-        made = None
-        if route and app.current_worker_task is None:
-            made = self._copies.make(Next(None, saga_id, hops(saga_id, saga_type, route, False)[::-1]))
-        if made:
-            from sagas.runtime.redis_channel import put
-
-            try:
-                put(self._copies.channel(), made)
-            except Exception as error:  # noqa: BLE001 - Celery tries longer, and says so in the end
-                log.info("saga %s: %s; its message is left to Celery", saga_id, error)
-                made = None
-        if made is None:
-            publish_route(app, saga_id, saga_type, route, undo=False)
 
     def _publish(self, requests: list[StartRequest], answers: list[dict[str, Any]]) -> None:
         app = self._engine.app

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+from celery import Celery, Task
 from kombu.utils.imports import symbol_by_name
 
-from sagas.runtime.copies import Copies, Next, on_redis
+from sagas.runtime.copies import Copies, Next, is_own, on_redis
 
 if TYPE_CHECKING:
     from sagas.runtime.redis_channel import Raw
@@ -38,12 +38,18 @@ class Outgoing:
         same = on_redis(reads) and reads.as_uri() == writes.as_uri()
         return same and issubclass(symbol_by_name(app.conf.worker_consumer), symbol_by_name(OURS))
 
+    def _is_plain(self, name: str) -> bool:
+        """Whether Celery's tracer would add nothing of its own or the user's."""
+        task = self._app.tasks.get(name)
+        kind = Task if task is None else type(task)
+        own = all(is_own(kind, Task, method) for method in ("apply_async", "shadow_name"))
+        return own and not self._app.conf.task_inherit_parent_priority
+
     def following(self, request: Any) -> list[Raw] | None:
         """What Celery would send when the task of this request has succeeded: the next one of its chain, one of ours.
         None if Celery is to do that itself.
         """
-        # What a task inherits its tracer alone knows.
-        if not self._is_ours or self._app.conf.task_inherit_parent_priority:
+        if not self._is_ours or not self._is_plain(request.chain[-1]["task"]):
             return None
         return self._copies.make(Next(request.id, request.root_id, request.chain))
 
@@ -57,6 +63,7 @@ def send(app: Celery, channel: Any, outgoing: Sequence[Raw]) -> None:
             channel.send(outgoing)
             return
         with app.pool.acquire(block=True) as connection:
+            connection.ensure_connection(max_retries=1)  # the event loop waits
             put(connection.default_channel, outgoing)
     except Exception as error:  # noqa: BLE001 - only hints
         log.warning("messages were not published (%s); reconcile will", error)

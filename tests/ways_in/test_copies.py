@@ -1,35 +1,46 @@
-"""Copies of Celery's messages: of the next one of a chain, of a saga's first. They are as Celery would make them."""
+"""Copies of Celery's messages, for the next one of a chain: they are as Celery would make them (decision 0016)."""
 
 import base64
 import json
 import uuid
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from celery.app.task import Context
 
-from sagas import SagaClient
 from sagas.runtime.copies import ALIKE, CHECKED, Next
 from sagas.runtime.outgoing import Outgoing
 from sagas.runtime.redis_channel import Raw
-from sagas.settings import Settings
-from sagas.store.database import connect_engine
-from sagas.store.definitions import register
 from tests.harness.servers import BrokerServer
-from tests.store.lab import build
 
 pytestmark = pytest.mark.slow
 
 MANY = 2 * CHECKED
 
 
+TENANT: ContextVar[str] = ContextVar("tenant", default="")
+
+
 class Traced(Celery):
-    """An app that adds to each message what only that one has."""
+    """An app that adds to a message what only that one has, if it has any."""
 
     def send_task(self, *args: Any, **options: Any) -> Any:
-        return super().send_task(*args, **options, headers={"trace": str(uuid.uuid4())})
+        headers = {"tenant": TENANT.get()} if TENANT.get() else {}
+        return super().send_task(*args, **options, headers=headers)
+
+
+class Schemed(Task):
+    abstract = True
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        return super().apply_async(*args, **options, headers={"schema": "acme"})
+
+
+class SchemedB(Schemed):
+    name = "order.b"
 
 
 def make(kind: type[Celery], server: BrokerServer) -> Celery:
@@ -42,15 +53,6 @@ def make(kind: type[Celery], server: BrokerServer) -> Celery:
 def app(broker_server: BrokerServer) -> Iterator[Celery]:
     with make(Celery, broker_server) as app:
         yield app
-
-
-@pytest.fixture
-def defined(database_url: str) -> str:
-    """A database that knows a saga of three steps."""
-    engine = connect_engine(database_url)
-    register(engine, [build("order", a={}, b={}, c={})], Settings())
-    engine.dispose()
-    return database_url
 
 
 def request(saga_id: str, *after: str) -> Context:
@@ -100,11 +102,55 @@ def test_a_copy_is_what_celery_makes(app: Celery, monkeypatch: pytest.MonkeyPatc
     assert ALIKE + 1 < len(by_celery) < MANY / 10
 
 
-def test_what_differs_from_message_to_message_is_never_copied(broker_server: BrokerServer) -> None:
+def test_what_the_users_app_adds_to_some_is_in_those(broker_server: BrokerServer) -> None:
+    """However many before them had nothing of the kind."""
     with make(Traced, broker_server) as app:
         outgoing = Outgoing(app)
-        made = [read(outgoing.following(request(str(uuid.uuid4()), "b")))[1] for _ in range(20)]
-    assert len({one["headers"]["trace"] for one in made}) == 20
+        for _ in range(10):
+            outgoing.following(request(str(uuid.uuid4()), "b"))
+        token = TENANT.set("acme")
+        try:
+            made = [read(outgoing.following(request(str(uuid.uuid4()), "b")))[1] for _ in range(10)]
+        finally:
+            TENANT.reset(token)
+    assert [one["headers"]["tenant"] for one in made] == ["acme"] * 10
+
+
+def test_a_users_router_is_asked_for_each(app: Celery) -> None:
+    urgent = str(uuid.uuid4())
+
+    def route(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> dict[str, Any] | None:
+        return {"priority": 6} if kwargs["saga_id"] == urgent else None
+
+    app.conf.task_routes = (route,)
+    outgoing = Outgoing(app)
+    queues = [read(outgoing.following(request(saga_id, "b")))[0] for saga_id in (*map(str, range(10)), urgent)]
+    assert queues == ["steps"] * 10 + ["steps\x06\x166"]
+
+
+def test_a_task_with_a_way_of_its_own_is_left_to_celery(app: Celery) -> None:
+    app.register_task(SchemedB())
+    outgoing = Outgoing(app)
+    assert outgoing.following(request(str(uuid.uuid4()), "b")) is None
+    assert outgoing.following(request(str(uuid.uuid4()), "c")) is not None
+
+
+def test_who_publishes_while_one_is_made_does_not_wait_for_himself(app: Celery) -> None:
+    """A listener that starts another saga."""
+    outgoing = Outgoing(app)
+    inner: list[Any] = []
+
+    def listen(**_: Any) -> None:
+        if not inner:
+            inner.append("asked")
+            inner.append(outgoing.following(request(str(uuid.uuid4()), "b")))
+
+    signals.before_task_publish.connect(listen)
+    try:
+        assert outgoing.following(request(str(uuid.uuid4()), "b"))
+    finally:
+        signals.before_task_publish.disconnect(listen)
+    assert inner == ["asked", None]
 
 
 def test_who_listens_hears_of_each(app: Celery) -> None:
@@ -130,44 +176,9 @@ def test_who_listens_hears_of_each(app: Celery) -> None:
         {"broker_url": "memory://"},
         {"worker_consumer": "celery.worker.consumer:Consumer"},
         {"broker_write_url": "redis://elsewhere:1"},
+        {"task_inherit_parent_priority": True},
     ],
 )
-def test_where_the_worker_would_not_send_it_celery_does(app: Celery, setting: dict[str, str]) -> None:
+def test_where_the_worker_would_not_send_it_celery_does(app: Celery, setting: dict[str, Any]) -> None:
     app.conf.update(setting)
     assert Outgoing(app).following(request(str(uuid.uuid4()), "b")) is None
-
-
-def test_a_sagas_first_message_is_a_copy_too(
-    defined: str, saga_client: SagaClient, broker_server: BrokerServer
-) -> None:
-    ids = [str(saga_client.start("order", {}).saga_id) for _ in range(ALIKE + 3)]
-    with broker_server.client() as broker:
-        texts = [text.decode() for text in broker.lrange("steps", 0, -1)][::-1]
-    read_ones = [read([("steps", text)]) for text in texts]
-    assert [message["headers"]["root_id"] for _, message, _ in read_ones] == ids
-    assert [kwargs for _, _, (_, kwargs, _) in read_ones] == [{"saga_id": one} for one in ids]
-    (_, first, (_, _, embed)), *_, (_, last, (_, _, copied)) = read_ones
-    for one in (first, last):
-        one["properties"]["correlation_id"] = one["headers"]["id"] = one["headers"]["root_id"] = ""
-        one["headers"]["kwargsrepr"] = ""
-    assert first == last
-    assert [hop["task"] for hop in copied["chain"]] == [hop["task"] for hop in embed["chain"]]
-    assert {hop["kwargs"]["saga_id"] for hop in [*copied["chain"], *copied["errbacks"]]} == {ids[-1]}
-
-
-def test_a_broker_that_was_away_gets_first_messages_again(defined: str) -> None:
-    """A start does not fail for its message, and the next one's is published."""
-    broker = BrokerServer()
-    broker.start()
-    try:
-        client = SagaClient(broker.url, database_url=defined)
-        for _ in range(ALIKE + 2):
-            client.start("order", {})
-        broker.stop()
-        client.start("order", {})
-        broker.start()
-        client.start("order", {})
-        with broker.client() as redis:
-            assert redis.llen("steps") == 1
-    finally:
-        broker.stop()
