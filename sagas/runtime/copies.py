@@ -61,13 +61,13 @@ def is_own(kind: type, base: type, name: str) -> bool:
 class Next(NamedTuple):
     """A message to be made: the last one of this chain (of signatures as JSON), with what comes after it."""
 
-    parent_id: str | None
+    parent_id: str
     root_id: str
     chain: Sequence[dict[str, Any]]
 
 
 class Copies:
-    """Of one app."""
+    """Of one app, whose broker is a Redis (`on_redis`)."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -80,8 +80,6 @@ class Copies:
     def _producer(self) -> Any:
         """Declares queues, and publishes to nobody."""
         app = self._app
-        if not on_redis(app.connection_for_write()):
-            return None
         # It is for queues to be declared; Celery's turn comes soon.
         patience = {**app.conf.task_publish_retry_policy, "max_retries": 1}
         connection = app.connection_for_write(transport=TRANSPORT, transport_options=patience)
@@ -93,7 +91,7 @@ class Copies:
         if not self._lock.acquire(timeout=0.05):
             return None
         try:
-            return self._make(asked) if self._producer is not None else None
+            return self._make(asked)
         except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
             log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
             producer = self.__dict__.pop("_producer", None)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from celery.worker import state
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 
@@ -108,6 +109,7 @@ class QoS(redis.QoS):
     def flush(self) -> None:
         """All that waits, and the answers. Nothing is tried again here: where Redis is away, this channel is lost."""
         with self._lock:
+            self._hear()
             taken = self._taken
             if taken:
                 times = [one for tag, (at, _) in taken.items() for one in (at, tag)]
@@ -123,8 +125,7 @@ class QoS(redis.QoS):
         return message is not None and transport is not None and message.headers.get("task") in transport.saga_tasks
 
     def _say(self, commands: list[tuple[Any, ...]]) -> None:
-        """Send these. Raises what redis-py raises when the server is away."""
-        self._hear()
+        """Send these, when what was said before is answered. Raises what redis-py raises when the server is away."""
         pool = self.channel.pool
         if self._line is None:
             self._line = pool.connection_class(**pool.connection_kwargs)
@@ -256,18 +257,12 @@ class Transport(redis.Transport):
         """Whether it is the event loop that asks, and it will have a next turn. (A worker that ends has none.)"""
         if self.loop is None or self.cycle.turned_by != threading.get_ident():
             return False
-        from celery.worker import state  # here: a client that publishes by such a channel does not import the worker
-
         return state.should_stop is state.should_terminate is None
 
 
 def put(channel: redis.Channel, outgoing: Sequence[Raw]) -> None:
     """Put these into their queues at once, by any channel of kombu's on the same Redis."""
-    with channel.conn_or_acquire() as client:
-        if len(outgoing) == 1:
-            client.lpush(*outgoing[0])
-            return
-        with client.pipeline() as pipe:
-            for key, text in outgoing:
-                pipe.lpush(key, text)
-            pipe.execute()
+    with channel.conn_or_acquire() as client, client.pipeline() as pipe:
+        for key, text in outgoing:
+            pipe.lpush(key, text)
+        pipe.execute()
