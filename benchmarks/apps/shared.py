@@ -28,12 +28,12 @@ def make_app(name: str) -> Celery:
 
 
 def _note_ends() -> None:
-    """Write `<saga id> <time>` at the end of each task to the file BENCH_ENDS, if there is one."""
+    """Write `<saga id> <time>` at the end of each task to the pipe BENCH_ENDS, if there is one."""
     path = os.environ.get("BENCH_ENDS")
     if not path:
         return
-    # Opened before the pool forks; each write is one line and goes to the end.
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    # Opened before the pool forks; each write is one line, and none is mixed with another's.
+    file = os.open(path, os.O_WRONLY)
 
     @signals.task_postrun.connect(weak=False)
     def note(args: Any = None, kwargs: Any = None, **_: Any) -> None:
