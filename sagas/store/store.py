@@ -20,7 +20,7 @@ from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
 from sagas.store.answers import PLAIN_GRANT, Backlog, Looked
 from sagas.store.requests import Attempt, Claimant, Onward, StartRequest
-from sagas.store.wire import execute_on, first_line, is_trouble, translate
+from sagas.store.wire import array, execute_on, first_line, is_trouble, translate
 from sagas.types import SagaId
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Store:
         """What `claim` answers for this step of each saga as that attempt; None for one of another version, for a last
         attempt, and where the row is held just now.
         """
-        ids, attempts = [str(one) for one in sagas], [str(one) for one in sagas.values()]
+        ids, attempts = array(sagas), array(sagas.values())
         answers = self._call(CLAIM_MANY, (ids, version, step, attempts, *by.parameters()))
         return [_granted(answer) if answer else None for answer in answers]
 
@@ -124,7 +124,7 @@ class Store:
             parameters = (*ids, to_json(output), ride, LEASE_MARGIN)
             # No more than are needed: each is text that the client makes and the server parses.
             if onward is not None or events:
-                parameters += (list(onward.steps), str(onward.attempt_id)) if onward else (None, None)
+                parameters += (array(onward.steps), str(onward.attempt_id)) if onward else (None, None)
             if events:
                 parameters += (to_json(events),)
             sql = (UNDONE if undo else DONE) + ", ".join(["%s"] * len(parameters)) + ")"
@@ -138,13 +138,13 @@ class Store:
         """What `commit` answers for each, with one commit for all; None where the saga's row is held just now."""
         sagas, steps, ids, outputs, events, onwards = zip(*attempts, strict=True)
         parameters = (
-            [str(one) for one in sagas],
-            list(steps),
-            [str(one) for one in ids],
-            list(outputs),
-            [to_json(one) if one else None for one in events],
-            [one.steps[0] if one else None for one in onwards],
-            [str(one.attempt_id) if one else None for one in onwards],
+            array(sagas),
+            array(steps),
+            array(ids),
+            array(outputs),
+            array([to_json(one) if one else None for one in events]),
+            array([one.steps[0] if one else None for one in onwards]),
+            array([one.attempt_id if one else None for one in onwards]),
             LEASE_MARGIN,
         )
         return [answer and _committed(answer) for answer in self._call(COMMIT_MANY, parameters)]

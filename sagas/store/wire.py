@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import psycopg2
@@ -69,6 +69,18 @@ def execute_on(session: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
         raise translate(error) from error
     # psycopg 3 and psycopg2 decode jsonb; a driver that does not gives text.
     return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+
+
+def array(values: Iterable[Any]) -> str:
+    """One-dimensional, as PostgreSQL reads it: one text, where `ARRAY[...]` is a term for each value.
+
+    https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+    """
+    return "{" + ",".join("NULL" if one is None else _quoted(str(one)) for one in values) + "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def translate(error: psycopg2.Error) -> Exception:
