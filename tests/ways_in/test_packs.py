@@ -214,4 +214,6 @@ def test_a_broker_that_forgets_takes_none_with_it(
     start_worker(queues=["steps", "compensations"], name="steps", env=AMPLE)
     assert outcomes(handles) == ["COMPLETED"] * 20
     assert query.value("SELECT sum(republished) FROM saga_steps") == 0, "claims have reset it"
-    assert [row["step"] for row in told(effects, "received")] == ["scenario.one"] * 2
+    assert query.value("SELECT max(attempt) FROM saga_steps") == 1
+    # Who is looked at while the message is being worked on may get another, on a slow machine.
+    assert {row["step"] for row in told(effects, "received")} == {"scenario.one"}
