@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.app.routes import MapRoute
 from kombu import Connection
 from kombu.utils.json import dumps
@@ -49,7 +50,10 @@ MOST = 1000
 
 def shaped(app: Celery) -> bool:
     """Whether the user's own code has a say in each message: it may ask more than what the message shows."""
-    return not (is_own(type(app), Celery, "send_task") and all(type(one) is MapRoute for one in app.amqp.routes))
+    own = is_own(type(app), Celery, "send_task") and "send_task" not in vars(app)
+    amqp = app.amqp
+    own = own and type(amqp) is AMQP and amqp.send_task_message.__module__ == AMQP.__module__
+    return not (own and all(type(one) is MapRoute for one in amqp.routes))
 
 
 def is_own(kind: type, base: type, name: str) -> bool:

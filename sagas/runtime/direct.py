@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
 from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
+from sagas.runtime.copies import on_redis
 from sagas.runtime.engine import Engine, engine_of
 from sagas.runtime.packs import packed, packs, size
 from sagas.runtime.publish import publish_route, together
@@ -20,6 +22,9 @@ from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load, normalise_database_url
 from sagas.store.requests import StartRequest
 from sagas.types import SagaId
+
+if TYPE_CHECKING:
+    from sagas.runtime.ahead import Ahead
 
 BATCH = 100
 """Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
@@ -40,10 +45,26 @@ class DirectLine:
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
         self._engine.check_payload(fields["saga_type"], fields["payload"])
         request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
+        begun = self._ahead.begin(fields["saga_id"], request.saga_type) if session is None and self._ahead else None
         answer = self._engine.store.start(request, session=session)
-        if session is None:
-            publish_route(self._engine.app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
-        return str(answer["saga_id"])
+        saga_id, route = str(answer["saga_id"]), answer["route"]
+        if session is None and self._ahead:
+            self._ahead.publish(begun, saga_id, request.saga_type, route)
+        elif session is None:
+            publish_route(self._engine.app, saga_id, request.saga_type, route, undo=False)
+        return saga_id
+
+    @cached_property
+    def _ahead(self) -> Ahead | None:
+        """Where kombu's transport for Redis is at hand, and is what the app's messages go by."""
+        try:
+            if not on_redis(self._engine.app.connection_for_write()):
+                return None
+        except Exception:  # noqa: BLE001 - a broker that cannot be is the message's trouble, not the saga's
+            return None
+        from sagas.runtime.ahead import Ahead
+
+        return Ahead(self._engine.app)
 
     def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]:
         for one in fields:

@@ -1,0 +1,201 @@
+"""A saga's first message, made while PostgreSQL writes its rows: Celery takes about as long for it (decision 0017).
+
+It is put into its queue when the rows are there, never before. On Redis alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, finalize
+
+from celery import Celery
+from kombu import Producer
+from kombu.transport import redis
+from kombu.utils.compat import _detect_environment
+from kombu.utils.json import dumps
+
+from sagas.runtime.copies import is_own, shaped
+from sagas.runtime.publish import publish_route, send_route
+from sagas.runtime.stencil import heard
+
+log = logging.getLogger(__name__)
+
+Route = Sequence[Mapping[str, Any]]
+
+Raw = tuple[str, str]
+"""A message for a list of Redis: the list's key (without a prefix for all keys), the text."""
+
+Made = SimpleQueue["Raw | BaseException | None"]
+"""Where a message will be."""
+
+PATIENCE = 1.0
+"""Seconds that a start waits for a message which takes longer than its rows: by then something is wrong."""
+
+
+class Begun(NamedTuple):
+    """One that is being made, for a saga that is expected to have this route."""
+
+    saga_id: str
+    route: Route
+    made: Made
+
+
+class Ahead:
+    """Of one client."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._routes: dict[str, tuple[Route, bool]] = {}
+        """Of each type, that of the last start, and whether the one before had the same: a payload may name queues."""
+        self._given_up: set[str] = set()
+        self._desks: dict[int, _Desk | None] = {}
+        """By process: a fork does not have the other one's thread."""
+        self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def begin(self, saga_id: str, saga_type: str) -> Begun | None:
+        """Right before the statement that starts this saga; None where its message is Celery's to make afterwards."""
+        route, again = self._routes.get(saga_type, ((), False))
+        if not again or self._app.current_worker_task is not None:
+            return None
+        pid = os.getpid()
+        desk = self._desks[pid] if pid in self._desks else self._open(pid)
+        if desk is None or desk.closed:
+            return None
+        return Begun(saga_id, route, desk.make(saga_id, saga_type, route))
+
+    def _open(self, pid: int) -> _Desk | None:
+        # Asked anew: a process may be forked before it is patched. A green thread that waits stops all others.
+        desk = _Desk(self._app) if _detect_environment() == "default" else None
+        kept = self._desks.setdefault(pid, desk)  # one of several threads
+        if desk is not None and kept is desk:
+            try:
+                desk.open()
+            except RuntimeError:  # Python ends, and starts no threads any more
+                desk.close()
+            finalize(self, desk.close)
+        return kept
+
+    def publish(self, begun: Begun | None, saga_id: str, saga_type: str, route: Route) -> None:
+        """The rows are there: the message goes out, as Celery makes it now where it is not what was expected."""
+        known, _ = self._routes.get(saga_type, ((), False))
+        expected = begun is not None and (saga_id, route) == (begun.saga_id, begun.route)
+        if (begun and expected and self._put(begun, saga_type)) or publish_route(
+            self._app, saga_id, saga_type, route, undo=False
+        ):
+            again = bool(route) and route == known and saga_type not in self._given_up
+            self._routes[saga_type] = route, again
+        else:
+            # Who waits in vain for a broker waits once, the way Celery does.
+            self._routes.pop(saga_type, None)
+
+    def _put(self, begun: Begun, saga_type: str) -> bool:
+        """By a connection that Celery could take. Whether Redis has it: a hint that comes twice does no harm."""
+        try:
+            made = begun.made.get(timeout=PATIENCE)
+            if isinstance(made, BaseException):
+                raise made
+        except BaseException:
+            log.warning("the first messages of %s are made after the rows from now on", saga_type, exc_info=True)
+            self._given_up.add(saga_type)
+            return False
+        if made is None:
+            return False
+        try:
+            with self._app.pool.acquire(block=True, timeout=self._app.conf.broker_pool_acquire_timeout) as connection:
+                channel = connection.default_channel
+                if not isinstance(channel, redis.Channel):  # it has failed over to another broker
+                    return False
+                self._client_of(channel).lpush(*made)
+        except Exception as error:  # noqa: BLE001 - kombu's own way tries again, and says so if it has to give up
+            log.info("saga %s: its message is published once more (%s)", begun.saga_id, error)
+            return False
+        return True
+
+    def _client_of(self, channel: redis.Channel) -> Any:
+        """Kept, with the channel's own connections: to make one takes as long as the command."""
+        client = self._clients.get(channel)
+        if client is None or client.connection_pool is not channel.pool:
+            client = self._clients[channel] = channel._create_client()
+        return client
+
+
+class _Desk:
+    """A thread that makes messages by Celery's own code, and sends none."""
+
+    closed = False
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._producer = app.amqp.Producer(app.connection_for_write(transport=_Transport), auto_declare=False)
+        self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def open(self) -> None:
+        Thread(target=self._work, name="hodei-ahead", daemon=True).start()
+
+    def close(self) -> None:
+        self.closed = True
+        self._asked.put(None)
+
+    def make(self, saga_id: str, saga_type: str, route: Route) -> Made:
+        """Where it will be: what Celery makes in the caller's context."""
+        made: Made = SimpleQueue()
+        asked = (saga_id, saga_type, route, self._app.thread_oid)
+        self._asked.put(partial(copy_context().run, self._answer, made, asked))
+        return made
+
+    def _work(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            asked()
+            del asked  # while it waits it keeps nobody's context
+
+    def _answer(self, made: Made, asked: tuple[str, str, Route, str]) -> None:
+        try:
+            made.put(self._make(*asked))
+        except BaseException as error:  # noqa: BLE001 - for whoever has asked
+            made.put(error)
+
+    def _make(self, saga_id: str, saga_type: str, route: Route, reply_to: str) -> Raw | None:
+        """None where somebody could tell that it was made here, perhaps in vain; or if it takes several commands."""
+        app = self._app
+        queue = app.amqp.queues[route[0]["queue"]]
+        expires = queue.expires is not None or "x-expires" in (queue.queue_arguments or {})
+        if expires or heard(app) or shaped(app) or not is_own(app.amqp.Producer, Producer, "publish"):
+            return None
+        channel = self._producer.channel
+        made: list[Raw] = []
+        channel.made = made
+        # Declared it was by the message before, which had the same route.
+        options = {"producer": self._producer, "reply_to": reply_to, "declare": [], "retry": False}
+        send_route(app, saga_id, saga_type, route, undo=False, **options)
+        return made[0] if len(made) == 1 else None
+
+
+class _Channel(redis.Channel):
+    """What is published is kept."""
+
+    made: list[Raw]
+
+    class client:  # noqa: N801 - kombu's name
+        """Nobody, who is there."""
+
+        ping = staticmethod(lambda: True)
+
+    def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any) -> None:
+        """Only what goes to one queue by its name: what an exchange does with it is written in Redis."""
+        if not exchange:
+            super().basic_publish(message, exchange, routing_key, **kwargs)
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        priority = self._get_message_priority(message, reverse=False)
+        self.made.append((self._q_for_pri(queue, priority), dumps(message)))
+
+
+class _Transport(redis.Transport):
+    Channel = _Channel

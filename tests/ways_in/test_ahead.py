@@ -1,0 +1,318 @@
+"""A first message that is made while PostgreSQL writes the saga's rows: Celery's own, and not there before them."""
+
+import gc
+import json
+import multiprocessing
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+import pytest
+from celery import Celery, signals
+from kombu import Exchange, Queue
+
+from sagas import IdempotencyKeyReused, SagaClient
+from sagas.runtime import ahead, direct, publish
+from sagas.settings import Settings
+from sagas.store.database import connect_engine
+from sagas.store.definitions import register
+from tests.harness.database import Query
+from tests.harness.servers import BrokerServer
+from tests.harness.wait import wait_for
+from tests.store.lab import build
+from tests.ways_in.test_start_many import Messages, body, shape
+
+pytestmark = pytest.mark.slow
+
+CURRENT: ContextVar[object] = ContextVar("current")
+OPTIONS: dict[str, Any] = {"global_keyprefix": "shop:", "queue_order_strategy": "priority"}
+
+
+@pytest.fixture
+def app(broker_url: str) -> Celery:
+    app = Celery("shop", broker=broker_url, set_as_current=False)
+    app.conf.update(task_compression="gzip", broker_transport_options=OPTIONS)
+    return app
+
+
+@pytest.fixture
+def client(app: Celery, database_url: str) -> SagaClient:
+    engine = connect_engine(database_url)
+    sagas = [build("order", a={"priority": 3}, b={}, c={}), build("ship", a={"queue": "depot.{depot}"}, b={})]
+    register(engine, sagas, Settings())
+    engine.dispose()
+    return SagaClient(app=app, database_url=database_url)
+
+
+@pytest.fixture
+def messages(broker_server: BrokerServer) -> Messages:
+    """All messages of the steps, the oldest first."""
+
+    def read() -> list[dict[str, Any]]:
+        with broker_server.client() as broker:
+            patterns = ("steps*", "depot*", "shop:steps*", "shop:depot*")
+            keys = sorted(key for pattern in patterns for key in broker.keys(pattern))
+            texts = [text for key in keys for text in broker.lrange(key, 0, -1)[::-1]]
+        return [json.loads(text) for text in texts]
+
+    return read
+
+
+@pytest.fixture
+def afterwards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sagas whose messages were made when their rows were there."""
+    seen: list[str] = []
+
+    def publish_route(app: Celery, saga_id: str, *rest: Any, **options: Any) -> bool:
+        seen.append(saga_id)
+        return publish.publish_route(app, saga_id, *rest, **options)
+
+    monkeypatch.setattr(ahead, "publish_route", publish_route)
+    return seen
+
+
+def start(client: SagaClient, count: int, **options: Any) -> list[str]:
+    return [str(client.start("order", {"n": n}, **options).saga_id) for n in range(count)]
+
+
+def sagas_of(messages: list[dict[str, Any]]) -> list[str]:
+    return [body(one)[1]["saga_id"] for one in messages]
+
+
+def test_it_is_celerys_own(client: SagaClient, messages: Messages, afterwards: list[str]) -> None:
+    """As the first two are, which Celery has published: its priority, compression and key, whatever the setting."""
+    started = start(client, 20)
+    assert afterwards == started[:2]
+    found = messages()
+    assert sagas_of(found) == started
+    assert len({shape(one) for one in found}) == 1
+    assert {one["properties"]["reply_to"] for one in found} == {client.app.thread_oid}
+    tasks = [one["headers"]["id"] for one in found] + [hop["options"]["task_id"] for one in found for hop in chain(one)]
+    assert len(set(tasks)) == 20 * 3
+
+
+def chain(message: dict[str, Any]) -> Any:
+    return body(message)[2]["chain"]
+
+
+def test_of_a_start_that_is_refused_there_is_none(
+    client: SagaClient, messages: Messages, afterwards: list[str], query: Query
+) -> None:
+    first = start(client, 3)
+    key = client.start("order", {"n": 1}, idempotency_key="k")
+    assert client.start("order", {"n": 1}, idempotency_key="k").saga_id == key.saga_id
+    with pytest.raises(IdempotencyKeyReused):
+        client.start("order", {"n": 2}, idempotency_key="k")
+    assert set(sagas_of(messages())) == {*first, str(key.saga_id)}
+    assert query.value("SELECT count(*) FROM saga_instances") == 4
+
+
+def test_the_rows_are_there_before_it(
+    client: SagaClient, messages: Messages, afterwards: list[str], query: Query
+) -> None:
+    """A lock holds up the rows: the message is made by then, and is in no queue."""
+    start(client, 2)
+    made = threading.Event()
+    make = ahead._Desk._make
+
+    def making(self: Any, *asked: Any) -> Any:
+        result = make(self, *asked)
+        made.set()
+        return result
+
+    with pytest.MonkeyPatch.context() as patch, query.connect() as other, ThreadPoolExecutor(1) as pool:
+        patch.setattr(ahead._Desk, "_make", making)
+        with other.cursor() as cursor:
+            cursor.execute("LOCK TABLE saga_instances IN ACCESS EXCLUSIVE MODE")
+            third = pool.submit(start, client, 1)
+            assert made.wait(10)
+            assert len(messages()) == 2
+            other.rollback()
+        assert sagas_of(messages() if third.result(20) else [])[2:] == third.result()
+    assert len(afterwards) == 2
+
+
+def test_who_hears_of_messages_hears_of_what_is_there(
+    client: SagaClient, messages: Messages, afterwards: list[str], query: Query
+) -> None:
+    start(client, 3)
+    heard: list[int] = []
+
+    def listen(**_: object) -> None:
+        heard.append(query.value("SELECT count(*) FROM saga_instances"))
+
+    signals.before_task_publish.connect(listen)
+    try:
+        started = start(client, 2)
+    finally:
+        signals.before_task_publish.disconnect(listen)
+    assert heard == [4, 5]
+    assert afterwards[2:] == started
+    assert len(start(client, 1)) == 1
+    assert len(afterwards) == 4
+
+
+def test_a_queue_that_the_payload_names(client: SagaClient, messages: Messages, afterwards: list[str]) -> None:
+    """What was expected is what the last two had."""
+    depots = ["north", "north", "north", "south", "north", "north", "north"]
+    started = [str(client.start("ship", {"depot": depot}).saga_id) for depot in depots]
+    queues = {body(one)[1]["saga_id"]: one["properties"]["delivery_info"]["routing_key"] for one in messages()}
+    assert queues == {saga: f"depot.{depot}" for saga, depot in zip(started, depots, strict=True)}
+    assert afterwards == [started[number] for number in (0, 1, 3, 4, 5)]
+
+
+def test_a_queue_that_expires(app: Celery, client: SagaClient, afterwards: list[str]) -> None:
+    """Its life is told to Redis with each message, which is kombu's to do."""
+    app.amqp.queues.add(Queue("steps", expires=60.0))
+    started = start(client, 4)
+    assert afterwards == started
+
+
+def test_a_broker_that_went_away_and_came_back(
+    client: SagaClient, messages: Messages, afterwards: list[str], broker_server: BrokerServer, query: Query
+) -> None:
+    start(client, 3)
+    broker_server.kill()
+    client.app.conf.task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.0}
+    start(client, 1)
+    assert query.value("SELECT count(*) FROM saga_instances") == 4
+    start(client, 2)
+    assert len(afterwards) == 2 + 3, "each of them waits for the broker as Celery does, and once"
+    broker_server.start()
+    last = start(client, 4)
+    assert sagas_of(messages())[-4:] == last
+    assert afterwards[-2:] == last[:2]
+
+
+def test_a_connection_that_redis_has_closed(
+    client: SagaClient, messages: Messages, afterwards: list[str], broker_server: BrokerServer
+) -> None:
+    started = start(client, 3)
+    with broker_server.client() as broker:
+        broker.client_kill_filter(_type="normal", skipme=True)
+    started += start(client, 2)
+    assert sagas_of(messages()) == started
+
+
+def test_many_threads(client: SagaClient, messages: Messages, afterwards: list[str]) -> None:
+    start(client, 2)
+    with ThreadPoolExecutor(16) as pool:
+        started = [saga for some in pool.map(lambda _: start(client, 10), range(16)) for saga in some]
+    assert sorted(sagas_of(messages())[2:]) == sorted(started)
+    assert len(afterwards) == 2
+
+
+def in_a_fork(client: SagaClient, answer: Any) -> None:
+    client._line._engine.forget_connections()  # type: ignore[attr-defined]
+    answer.put(start(client, 3))
+
+
+def test_after_a_fork(client: SagaClient, messages: Messages, afterwards: list[str]) -> None:
+    """The thread is the parent's alone."""
+    started = start(client, 3)
+    forking = multiprocessing.get_context("fork")
+    answer = forking.Queue()
+    child = forking.Process(target=in_a_fork, args=(client, answer))
+    child.start()
+    started += answer.get(timeout=30)
+    child.join(30)
+    assert child.exitcode == 0
+    started += start(client, 2)
+    assert sagas_of(messages()) == started
+
+
+def test_not_where_threads_are_green(
+    client: SagaClient, messages: Messages, afterwards: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that waits would stop all others."""
+    monkeypatch.setattr(ahead, "_detect_environment", lambda: "gevent")
+    started = start(client, 4)
+    assert afterwards == started == sagas_of(messages())
+
+
+def test_its_thread_ends_with_its_client(app: Celery, client: SagaClient, database_url: str) -> None:
+    before = threading.enumerate()
+    another = SagaClient(app=app, database_url=database_url)
+    start(another, 3)
+    (thread,) = (one for one in threading.enumerate() if one.name == "hodei-ahead" and one not in before)
+    assert thread.is_alive()
+    del another
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_maker_that_fails_is_given_up(
+    client: SagaClient, messages: Messages, afterwards: list[str], monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    started = start(client, 2)
+    monkeypatch.setattr(ahead, "send_route", lambda *_, **__: 1 / 0)
+    started += start(client, 3)
+    assert afterwards == started
+    assert sagas_of(messages()) == started
+    assert len(re.findall("are made after the rows from now on", caplog.text)) == 1
+
+
+def test_what_an_exchange_does_with_it(
+    app: Celery, client: SagaClient, messages: Messages, afterwards: list[str]
+) -> None:
+    """A copy for an audit, bound by a pattern."""
+    app.conf.broker_transport_options = {}
+    topic = Exchange("sagas", type="topic")
+    app.amqp.queues.add(Queue("steps", topic, routing_key="steps"))
+    with app.connection_for_write() as connection:
+        Queue("depot.audit", topic, routing_key="#", channel=connection.default_channel).declare()
+    started = start(client, 4)
+    assert afterwards == started
+    assert sorted(sagas_of(messages())) == sorted(started * 2)
+
+
+def test_an_app_whose_send_task_is_replaced(
+    app: Celery, client: SagaClient, messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked when the rows are there, by the thread that starts the saga."""
+    started = start(client, 2)
+    asked: list[threading.Thread] = []
+
+    def send_task(*words: Any, **options: Any) -> Any:
+        asked.append(threading.current_thread())
+        return Celery.send_task(app, *words, **options)
+
+    monkeypatch.setattr(app, "send_task", send_task)
+    started += start(client, 2)
+    assert asked == [threading.current_thread()] * 2
+    assert sagas_of(messages()) == started
+
+
+def test_nobodys_context_is_kept(client: SagaClient, messages: Messages) -> None:
+    class Session:
+        """Something dear."""
+
+    def in_context() -> "weakref.ref[Session]":
+        session = Session()
+        CURRENT.set(session)
+        start(client, 3)
+        return weakref.ref(session)
+
+    kept = copy_context().run(in_context)
+    assert len(messages()) == 3
+    wait_for(lambda: gc.collect() >= 0 and kept() is None, 10)
+
+
+def test_a_broker_that_cannot_be(database_url: str, client: SagaClient, query: Query) -> None:
+    """The saga is started all the same."""
+    nowhere = Celery("shop", broker="nosuch://x", set_as_current=False)
+    SagaClient(app=nowhere, database_url=database_url).start("order", {})
+    assert query.value("SELECT count(*) FROM saga_instances") == 1
+
+
+def test_elsewhere_celery_publishes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Callable[..., Any]] = []
+    monkeypatch.setattr(ahead, "Ahead", made.append)
+    for broker in ("memory://", "amqp://127.0.0.1:1//"):
+        assert direct.DirectLine(Celery("shop", broker=broker, set_as_current=False), database_url)._ahead is None
+    assert made == []
