@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections import Counter
+from typing import Any
 
 import psycopg2
 import pytest
@@ -364,3 +365,20 @@ def test_one_id_with_two_keys_is_refused(shop: Lab) -> None:
         )
 
     assert shop.value("SELECT count(*) FROM saga_instances") == 1
+
+
+def test_an_id_made_in_sql_is_one_of_the_library(shop: Lab) -> None:
+    before = SagaId.new()
+    made = SagaId(shop.sql("SELECT start_saga('order', '{}') AS saga_id")[0]["saga_id"])
+    assert (made.variant, made.version) == (before.variant, 7)
+    assert abs((made.int >> 80) - (before.int >> 80)) < 60_000
+
+
+def test_each_step_has_an_id_near_its_sagas(lab: Lab) -> None:
+    """L62: of 300 steps, more than one byte tells apart."""
+    steps: dict[str, Any] = {f"s{number}": {} for number in range(300)}
+    lab.define("long", **steps)
+    sagas = [SagaId(lab.store.start(StartRequest("long", {}))["saga_id"]) for _ in range(2)]
+    rows = lab.sql("SELECT saga_id, step_id FROM saga_steps")
+    assert len({row["step_id"] for row in rows}) == 600
+    assert {str(row["step_id"])[:32] for row in rows} == {str(saga)[:32] for saga in sagas}

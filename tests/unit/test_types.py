@@ -1,6 +1,7 @@
 """The seed's US-1.1, and both state machines edge by edge (design 5, PROTOCOL "edges")."""
 
 import itertools
+import time
 import uuid
 
 import pytest
@@ -14,8 +15,21 @@ def test_saga_id_is_a_valid_uuid() -> None:
     saga_id = SagaId.new()
 
     assert isinstance(saga_id, uuid.UUID)
-    assert saga_id.version == 4
+    assert saga_id.variant == uuid.RFC_4122
+    assert saga_id.version == 7
     assert SagaId.new() != saga_id
+
+
+def test_ids_are_in_the_order_of_their_making() -> None:
+    """RFC 9562, 5.7: milliseconds first. What is new lies together in an index."""
+    before = time.time_ns() // 1_000_000
+    ids = []
+    for _ in range(20):
+        ids.append(SagaId.new())
+        time.sleep(0.002)
+    assert ids == sorted(ids)
+    assert before <= ids[0].int >> 80 <= ids[-1].int >> 80 <= time.time_ns() // 1_000_000
+    assert len({one.int & (1 << 62) - 1 for one in ids}) == 20
 
 
 def test_a_saga_id_takes_what_names_it() -> None:

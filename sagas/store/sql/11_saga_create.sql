@@ -35,7 +35,7 @@ BEGIN
     IF FOUND THEN RAISE EXCEPTION USING MESSAGE = v_problem, ERRCODE = 'SG002'; END IF;
     v_deadline := v_now + make_interval(secs => d.timeout_s);
     WITH given AS MATERIALIZED (
-        SELECT n, payload, key, coalesce(saga_id, gen_random_uuid()) AS saga_id, brought_by FROM ROWS FROM (
+        SELECT n, payload, key, coalesce(saga_id, saga_new_id()) AS saga_id, brought_by FROM ROWS FROM (
             jsonb_to_recordset(p_items) AS (payload jsonb, key text, saga_id uuid, brought_by uuid)
         ) WITH ORDINALITY AS i (payload, key, saga_id, brought_by, n)
     ), items AS MATERIALIZED (
@@ -50,11 +50,10 @@ BEGIN
         FROM items WHERE first ORDER BY n
         ON CONFLICT DO NOTHING RETURNING saga_id
     ), steps AS (
-        -- A step's id is made of its saga's and its place: no system call for the randomness of each.
         INSERT INTO saga_steps (step_id, saga_id, step_name, step_order, stage, idempotent, transactional, pivot,
             compensate_on_failure, has_compensation, has_verify, timeout_s, undo_timeout_s, max_attempts,
             undo_max_attempts, queue, undo_queue, priority, child, published_at, look_at)
-        SELECT md5(i.saga_id::text || p.place)::uuid, i.saga_id, p.name, p.place - 1, p.place - 1, p.idempotent,
+        SELECT saga_step_id(i.saga_id, p.place), i.saga_id, p.name, p.place - 1, p.place - 1, p.idempotent,
             p.transactional, p.pivot, p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s,
             p.undo_timeout_s, p.max_attempts, p.undo_max_attempts, saga_queue(p.queue, i.payload),
             saga_queue(p.undo_queue, i.payload), p.priority, p.child,

@@ -9,7 +9,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_now timestamptz := saga_now();
     v_look timestamptz := v_now + CASE WHEN p_published THEN interval '2 s' ELSE interval '0' END;
-    v_saga uuid := coalesce(p_saga, gen_random_uuid());
+    v_saga uuid := coalesce(p_saga, saga_new_id());
     v_version integer;
     v_steps jsonb;
     v_max integer;
@@ -38,7 +38,7 @@ BEGIN
     INSERT INTO saga_steps (step_id, saga_id, step_name, step_order, stage, idempotent, transactional, pivot,
         compensate_on_failure, has_compensation, has_verify, timeout_s, undo_timeout_s, max_attempts,
         undo_max_attempts, queue, undo_queue, priority, child, published_at, look_at)
-    SELECT md5(v_saga::text || p.place)::uuid, v_saga, p.name, p.place - 1, p.place - 1, p.idempotent, p.transactional,
+    SELECT saga_step_id(v_saga, p.place), v_saga, p.name, p.place - 1, p.place - 1, p.idempotent, p.transactional,
         p.pivot, p.compensate_on_failure, p.has_compensation, p.has_verify, p.timeout_s, p.undo_timeout_s,
         p.max_attempts, p.undo_max_attempts, saga_queue(p.queue, p_payload), saga_queue(p.undo_queue, p_payload),
         p.priority, p.child, CASE WHEN p_published AND p.place = 1 THEN v_now END, CASE WHEN p.place = 1 THEN v_look END
