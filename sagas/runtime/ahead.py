@@ -19,18 +19,15 @@ from celery import Celery
 from kombu import Producer
 from kombu.transport import redis
 from kombu.utils.compat import _detect_environment
-from kombu.utils.json import dumps
 
 from sagas.runtime.copies import is_own, shaped
+from sagas.runtime.maker import Maker, Raw
 from sagas.runtime.publish import publish_route, send_route
 from sagas.runtime.stencil import heard
 
 log = logging.getLogger(__name__)
 
 Route = Sequence[Mapping[str, Any]]
-
-Raw = tuple[str, str]
-"""A message for a list of Redis: the list's key (without a prefix for all keys), the text."""
 
 Made = SimpleQueue["Raw | BaseException | None"]
 """Where a message will be."""
@@ -133,7 +130,7 @@ class _Desk:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._producer = app.amqp.Producer(app.connection_for_write(transport=_Transport), auto_declare=False)
+        self._maker = Maker(app)
         self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def open(self) -> None:
@@ -162,40 +159,9 @@ class _Desk:
             made.put(error)
 
     def _make(self, saga_id: str, saga_type: str, route: Route, reply_to: str) -> Raw | None:
-        """None where somebody could tell that it was made here, perhaps in vain; or if it takes several commands."""
+        """None where somebody could tell that it was made here, and perhaps in vain."""
         app = self._app
-        queue = app.amqp.queues[route[0]["queue"]]
-        expires = queue.expires is not None or "x-expires" in (queue.queue_arguments or {})
-        if expires or heard(app) or shaped(app) or not is_own(app.amqp.Producer, Producer, "publish"):
+        if heard(app) or shaped(app) or not is_own(app.amqp.Producer, Producer, "publish"):
             return None
-        channel = self._producer.channel
-        made: list[Raw] = []
-        channel.made = made
-        # Declared it was by the message before, which had the same route.
-        options = {"producer": self._producer, "reply_to": reply_to, "declare": [], "retry": False}
-        send_route(app, saga_id, saga_type, route, undo=False, **options)
-        return made[0] if len(made) == 1 else None
-
-
-class _Channel(redis.Channel):
-    """What is published is kept."""
-
-    made: list[Raw]
-
-    class client:  # noqa: N801 - kombu's name
-        """Nobody, who is there."""
-
-        ping = staticmethod(lambda: True)
-
-    def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any) -> None:
-        """Only what goes to one queue by its name: what an exchange does with it is written in Redis."""
-        if not exchange:
-            super().basic_publish(message, exchange, routing_key, **kwargs)
-
-    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        priority = self._get_message_priority(message, reverse=False)
-        self.made.append((self._q_for_pri(queue, priority), dumps(message)))
-
-
-class _Transport(redis.Transport):
-    Channel = _Channel
+        send = partial(send_route, app, saga_id, saga_type, route, undo=False, reply_to=reply_to)
+        return self._maker.make(route[0]["queue"], send)

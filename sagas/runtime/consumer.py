@@ -11,7 +11,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
 from sagas.runtime.continuation import GoesOn
-from sagas.runtime.copies import TRANSPORT, on_redis
+from sagas.runtime.copies import on_redis
 from sagas.runtime.engine import engine_of
 from sagas.runtime.publish import COMPENSATIONS
 
@@ -34,7 +34,9 @@ class PatientConsumer(Consumer):
         """On Redis by a channel of ours."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         if on_redis(connection):
-            connection = self.app.connection_for_read(heartbeat=heartbeat, transport=TRANSPORT)
+            from sagas.runtime.redis_channel import Transport
+
+            connection = self.app.connection_for_read(heartbeat=heartbeat, transport=Transport)
             tasks = self.app.tasks.items()
             connection.transport.saga_tasks = frozenset(name for name, task in tasks if isinstance(task, GoesOn))
             # What it is called, in the log and by `celery inspect`.

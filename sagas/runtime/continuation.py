@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from celery import Task
 
     from sagas.runtime.engine import Engine
-    from sagas.runtime.redis_channel import Raw
+    from sagas.runtime.maker import Raw
 
 
 class _Message(threading.local):
@@ -253,7 +253,7 @@ class Continuation:
             return
         following = self._outgoing.following(request)
         if following is not None:
-            self._message.outgoing += following
+            self._message.outgoing.append(following)
             request.chain = None
 
     def go_on(self, saga_type: str, then: Granted, undo: bool) -> None:

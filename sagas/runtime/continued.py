@@ -14,7 +14,7 @@ from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, PACK, help_signatur
 if TYPE_CHECKING:
     from celery import Celery
 
-    from sagas.runtime.redis_channel import Raw
+    from sagas.runtime.maker import Raw
 
 
 class Told(NamedTuple):

@@ -13,8 +13,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import Celery
@@ -26,11 +25,10 @@ from kombu.utils.json import dumps
 from sagas.runtime.stencil import heard
 
 if TYPE_CHECKING:
-    from sagas.runtime.redis_channel import Raw
+    from sagas.runtime.maker import Maker, Raw
 
 log = logging.getLogger(__name__)
 
-TRANSPORT = "sagas.runtime.redis_channel:Transport"
 ALIKE = 2
 """So many messages of Celery's have been what a copy of the first one would have been, before there are copies."""
 CHECKED = 200
@@ -76,74 +74,53 @@ class Copies:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._lock = threading.Lock()
-        """Its channel keeps what one thread publishes. None has its own: a green pool makes a thread for each task."""
-        self._declared: set[str] = set()
+        """Of its one maker. No thread has its own: a green pool makes one for each task."""
         self._patterns: dict[tuple[Any, ...], Pattern] = {}
 
     @cached_property
-    def _producer(self) -> Any:
-        """Declares queues, and publishes to nobody."""
-        app = self._app
-        # It is for queues to be declared; Celery's turn comes soon.
-        patience = {**app.conf.task_publish_retry_policy, "max_retries": 1}
-        connection = app.connection_for_write(transport=TRANSPORT, transport_options=patience)
-        return app.amqp.Producer(connection, auto_declare=False)
+    def _maker(self) -> Maker:
+        from sagas.runtime.maker import Maker
 
-    def make(self, asked: Next) -> list[Raw] | None:
-        """To be put into its list by somebody; nothing where that is done; None if Celery is to publish it itself."""
-        # Whoever listens may publish, too, and a broker may be slow: nobody waits behind that.
+        return Maker(self._app)
+
+    def make(self, asked: Next) -> Raw | None:
+        """To be put into its list by somebody; None if Celery is to publish it itself."""
+        # Whoever listens may publish, too: nobody waits behind that.
         if not self._lock.acquire(timeout=0.05):
             return None
         try:
             return self._make(asked)
         except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
             log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
-            producer = self.__dict__.pop("_producer", None)
-            if producer is not None:
-                with suppress(Exception):
-                    producer.connection.close()
-            self._declared.clear()
             return None
         finally:
             self._lock.release()
 
-    def _make(self, asked: Next) -> list[Raw]:
+    def _make(self, asked: Next) -> Raw | None:
         hop = asked.chain[-1]
         kind = (hop["task"], hop["options"]["queue"], hop["options"].get("priority"))
         if len(self._patterns) > MOST:
             self._patterns.clear()
         pattern = self._patterns.setdefault(kind, Pattern())
         if pattern.trusted() and not heard(self._app) and not shaped(self._app):
-            return [pattern.copy(asked, self._app.thread_oid)]
+            return pattern.copy(asked, self._app.thread_oid)
         made = self._by_celery(asked)
-        if len(made) == 1:
-            pattern.learn(asked, self._app.thread_oid, *made[0])
+        if made is not None:
+            pattern.learn(asked, self._app.thread_oid, *made)
         return made
 
-    def _by_celery(self, asked: Next) -> list[Raw]:
-        """Nothing where its queue expires: it is sent already."""
+    def _by_celery(self, asked: Next) -> Raw | None:
         *rest, hop = asked.chain
-        queue = hop["options"]["queue"]
-        channel = self._producer.channel
-        held: list[Raw] = []
-        channel.held = held
-        try:
-            self._app.send_task(
-                hop["task"],
-                kwargs=hop["kwargs"],
-                root_id=asked.root_id,
-                parent_id=asked.parent_id,
-                chain=rest or None,
-                producer=self._producer,
-                # Once: to ask whether it is declared costs as much as the message. Nothing is sent that could fail.
-                declare=[] if queue in self._declared else None,
-                retry=False,
-                **hop["options"],
-            )
-        finally:
-            channel.held = None
-        self._declared.add(queue)
-        return held
+        send = partial(
+            self._app.send_task,
+            hop["task"],
+            kwargs=hop["kwargs"],
+            root_id=asked.root_id,
+            parent_id=asked.parent_id,
+            chain=rest or None,
+            **hop["options"],
+        )
+        return self._maker.make(hop["options"]["queue"], send)
 
 
 class Pattern:

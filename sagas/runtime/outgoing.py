@@ -15,7 +15,7 @@ from kombu.utils.imports import symbol_by_name
 from sagas.runtime.copies import Copies, Next, is_own, on_redis
 
 if TYPE_CHECKING:
-    from sagas.runtime.redis_channel import Raw
+    from sagas.runtime.maker import Raw
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Outgoing:
         own = all(is_own(kind, Task, method) for method in ("apply_async", "shadow_name"))
         return own and not self._app.conf.task_inherit_parent_priority
 
-    def following(self, request: Any) -> list[Raw] | None:
+    def following(self, request: Any) -> Raw | None:
         """What Celery would send when the task of this request has succeeded: the next one of its chain, one of ours.
         None if Celery is to do that itself.
         """

@@ -17,14 +17,13 @@ from celery.worker import state
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 
+from sagas.runtime.maker import Raw
+
 log = logging.getLogger(__name__)
 
 SOON = 0.05
 """Seconds after which a message that was taken is noted, if it is not over before. A worker that dies until then has
 lost it: only a saga's message may be (`saga_tasks`), which is sent again (R22)."""
-
-Raw = tuple[str, str]
-"""A message as it is put into a list of Redis: the list's key (without a prefix for all keys), the text."""
 
 
 class QoS(redis.QoS):
@@ -189,8 +188,6 @@ def _noted(message: Any) -> str:
 
 class Channel(redis.Channel):
     QoS = QoS
-    held: list[Raw] | None = None
-    """While this is a list, what is published comes here."""
     _client_kept: Any = None
 
     def send(self, outgoing: Sequence[Raw]) -> None:
@@ -216,13 +213,6 @@ class Channel(redis.Channel):
         if self._client_kept is None or self._client_kept.connection_pool is not self.pool:
             self._client_kept = super()._create_client()
         return self._client_kept
-
-    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        if self.held is None or queue in self._expires:
-            super()._put(queue, message, **kwargs)
-            return
-        priority = self._get_message_priority(message, reverse=False)
-        self.held.append((self._q_for_pri(queue, priority), dumps(message)))
 
 
 class _Cycle(redis.MultiChannelPoller):

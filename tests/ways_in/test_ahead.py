@@ -263,10 +263,10 @@ def test_what_an_exchange_does_with_it(
     """A copy for an audit, bound by a pattern."""
     app.conf.broker_transport_options = {}
     topic = Exchange("sagas", type="topic")
-    app.amqp.queues.add(Queue("steps", topic, routing_key="steps"))
+    app.amqp.queues.add(Queue("depot.topic", topic, routing_key="depot.topic"))
     with app.connection_for_write() as connection:
         Queue("depot.audit", topic, routing_key="#", channel=connection.default_channel).declare()
-    started = start(client, 4)
+    started = [str(client.start("ship", {"depot": "topic"}).saga_id) for _ in range(4)]
     assert afterwards == started
     assert sorted(sagas_of(messages())) == sorted(started * 2)
 

@@ -12,8 +12,8 @@ from celery import Celery, Task, signals
 from celery.app.task import Context
 
 from sagas.runtime.copies import ALIKE, CHECKED, Next
+from sagas.runtime.maker import Raw
 from sagas.runtime.outgoing import Outgoing
-from sagas.runtime.redis_channel import Raw
 from tests.harness.servers import BrokerServer
 
 pytestmark = pytest.mark.slow
@@ -69,10 +69,10 @@ def request(saga_id: str, *after: str) -> Context:
     return Context(id=str(uuid.uuid4()), root_id=saga_id, chain=hops[::-1])
 
 
-def read(raw: list[Raw] | None) -> tuple[str, dict[str, Any], Any]:
+def read(raw: Raw | None) -> tuple[str, dict[str, Any], Any]:
     """Queue, message without what tells it from all others, body."""
     assert raw is not None
-    ((queue, text),) = raw
+    queue, text = raw
     message = json.loads(text)
     uuid.UUID(message["properties"].pop("delivery_tag"))
     return queue, message, json.loads(base64.b64decode(message.pop("body")))
@@ -84,7 +84,7 @@ def test_a_copy_is_what_celery_makes(app: Celery, monkeypatch: pytest.MonkeyPatc
     by_celery = []
     make_one = outgoing._copies._by_celery
 
-    def note(asked: Any) -> list[Raw]:
+    def note(asked: Any) -> Raw | None:
         by_celery.append(asked)
         return make_one(asked)
 

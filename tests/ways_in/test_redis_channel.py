@@ -8,7 +8,8 @@ import pytest
 from kombu import Connection, Message, Queue
 from kombu.asynchronous import Hub
 
-from sagas.runtime.copies import TRANSPORT, on_redis
+from sagas.runtime.copies import on_redis
+from sagas.runtime.redis_channel import Transport
 from tests.harness.celery_fixtures import SCENARIO, StartBeat, StartWorker
 from tests.harness.effects import Effects
 from tests.harness.scenario import STEPS, plan
@@ -130,7 +131,7 @@ QUICK = "scenario.one"
 def looping(broker_server: BrokerServer) -> Iterator[tuple[Connection, Hub]]:
     """A connection as a worker has it, registered with an event loop that the test turns."""
     hub = Hub()
-    with Connection(broker_server.url, transport=TRANSPORT) as connection:
+    with Connection(broker_server.url, transport=Transport) as connection:
         connection.transport.saga_tasks = frozenset({QUICK})
         connection.transport.register_with_event_loop(connection.connection, hub)
         hub.propagate_errors = connection.connection_errors
