@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, finalize
@@ -94,12 +94,13 @@ class Ahead:
 
     def _put(self, begun: Begun, saga_type: str) -> bool:
         """By a connection that Celery could take. Whether Redis has it: a hint that comes twice does no harm."""
+        made: Raw | BaseException | None
         try:
             made = begun.made.get(timeout=PATIENCE)
-            if isinstance(made, BaseException):
-                raise made
-        except BaseException:
-            log.warning("the first messages of %s are made after the rows from now on", saga_type, exc_info=True)
+        except Empty as late:
+            made = late
+        if isinstance(made, BaseException):
+            log.warning("the first messages of %s are made after the rows from now on", saga_type, exc_info=made)
             self._given_up.add(saga_type)
             return False
         if made is None:

@@ -257,6 +257,25 @@ def test_a_maker_that_fails_is_given_up(
     assert len(re.findall("are made after the rows from now on", caplog.text)) == 1
 
 
+def test_who_wants_to_stop_is_not_held_up(
+    client: SagaClient, query: Query, afterwards: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the message is waited for: the saga is started, its message is reconcile's."""
+    start(client, 2)
+
+    class Interrupted:
+        def get(self, timeout: float) -> None:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ahead._Desk, "make", lambda *_: Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            start(client, 1)
+    assert query.value("SELECT count(*) FROM saga_instances") == 3
+    start(client, 1)
+    assert len(afterwards) == 2
+
+
 def test_what_an_exchange_does_with_it(
     app: Celery, client: SagaClient, messages: Messages, afterwards: list[str]
 ) -> None:
