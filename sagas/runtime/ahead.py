@@ -13,7 +13,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, finalize
+from weakref import finalize
 
 from celery import Celery
 from kombu import Producer
@@ -54,7 +54,6 @@ class Ahead:
         self._given_up: set[str] = set()
         self._desks: dict[int, _Desk | None] = {}
         """By process: a fork does not have the other one's thread."""
-        self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def begin(self, saga_id: str, saga_type: str) -> Begun | None:
         """Right before the statement that starts this saga; None where its message is Celery's to make afterwards."""
@@ -110,18 +109,21 @@ class Ahead:
                 channel = connection.default_channel
                 if not isinstance(channel, redis.Channel):  # it has failed over to another broker
                     return False
-                self._client_of(channel).lpush(*made)
+                _push(channel, *made)
         except Exception as error:  # noqa: BLE001 - kombu's own way tries again, and says so if it has to give up
             log.info("saga %s: its message is published once more (%s)", begun.saga_id, error)
             return False
         return True
 
-    def _client_of(self, channel: redis.Channel) -> Any:
-        """Kept, with the channel's own connections: to make one takes as long as the command."""
-        client = self._clients.get(channel)
-        if client is None or client.connection_pool is not channel.pool:
-            client = self._clients[channel] = channel._create_client()
-        return client
+
+def _push(channel: redis.Channel, key: str, text: str) -> None:
+    """By a connection of the channel's own, without redis-py's client: to make one takes as long as the command."""
+    line = channel.pool.get_connection()
+    try:
+        line.send_command("LPUSH", f"{channel.global_keyprefix}{key}", text)
+        line.read_response()
+    finally:
+        channel.pool.release(line)
 
 
 class _Desk:
