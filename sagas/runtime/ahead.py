@@ -122,6 +122,9 @@ def _push(channel: redis.Channel, key: str, text: str) -> None:
     try:
         line.send_command("LPUSH", f"{channel.global_keyprefix}{key}", text)
         line.read_response()
+    except BaseException:  # an answer that comes later would be taken for the next one's
+        line.disconnect()
+        raise
     finally:
         channel.pool.release(line)
 

@@ -36,10 +36,13 @@ CHECKED = 200
 
 
 def on_redis(connection: Connection) -> bool:
-    """Whether its broker is a Redis that kombu's own transport talks to. (Not over TLS, nor found by a Sentinel.)"""
+    """Whether its broker is a Redis that kombu's own transport talks to over TCP.
+
+    Not over TLS, nor found by a Sentinel; and for `redis+socket://` kombu takes no other transport than its own.
+    """
     kind = connection.get_transport_cls()
     ours = (kind.__module__, kind.__name__) == ("kombu.transport.redis", "Transport")
-    return ours and connection.transport_cls == "redis"
+    return ours and connection.transport_cls == "redis" and connection.uri_prefix is None
 
 
 MOST = 1000
@@ -75,7 +78,8 @@ class Copies:
         self._app = app
         self._lock = threading.Lock()
         """Of its one maker. No thread has its own: a green pool makes one for each task."""
-        self._patterns: dict[tuple[Any, ...], Pattern] = {}
+        self._patterns: dict[tuple[Any, ...], Pattern | None] = {}
+        """By kind; None where it is not one message for one list."""
 
     @cached_property
     def _maker(self) -> Maker:
@@ -97,15 +101,21 @@ class Copies:
             self._lock.release()
 
     def _make(self, asked: Next) -> Raw | None:
+        if self._app.conf.task_send_sent_event:  # an event is published by the same producer
+            return None
         hop = asked.chain[-1]
         kind = (hop["task"], hop["options"]["queue"], hop["options"].get("priority"))
         if len(self._patterns) > MOST:
             self._patterns.clear()
         pattern = self._patterns.setdefault(kind, Pattern())
+        if pattern is None:
+            return None
         if pattern.trusted() and not heard(self._app) and not shaped(self._app):
             return pattern.copy(asked, self._app.thread_oid)
         made = self._by_celery(asked)
-        if made is not None:
+        if made is None:
+            self._patterns[kind] = None
+        else:
             pattern.learn(asked, self._app.thread_oid, *made)
         return made
 

@@ -34,7 +34,10 @@ class Maker:
             return None
         made: list[Raw] = []
         producer = self._producer
-        producer.channel.made = made
+        channel = producer.channel
+        if not isinstance(channel, _Channel):  # it would go out
+            return None
+        channel.made = made
         # Nothing is sent that could fail. A list of Redis need not be declared; who consumes it has.
         send(producer=producer, declare=[], retry=False)
         return made[0] if len(made) == 1 else None

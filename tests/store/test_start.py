@@ -375,10 +375,13 @@ def test_an_id_made_in_sql_is_one_of_the_library(shop: Lab) -> None:
 
 
 def test_each_step_has_an_id_near_its_sagas(lab: Lab) -> None:
-    """L62: of 300 steps, more than one byte tells apart."""
+    """L62: also where a caller counts its ids up."""
     steps: dict[str, Any] = {f"s{number}": {} for number in range(300)}
     lab.define("long", **steps)
-    sagas = [SagaId(lab.store.start(StartRequest("long", {}))["saga_id"]) for _ in range(2)]
+    first = SagaId.new()
+    sagas = [SagaId(uuid.UUID(int=first.int + number)) for number in range(5)]
+    for saga in sagas:
+        lab.store.start(StartRequest("long", {}, saga_id=saga))
     rows = lab.sql("SELECT saga_id, step_id FROM saga_steps")
-    assert len({row["step_id"] for row in rows}) == 600
-    assert {str(row["step_id"])[:32] for row in rows} == {str(saga)[:32] for saga in sagas}
+    assert len({row["step_id"] for row in rows}) == 1500
+    assert {str(row["step_id"])[:13] for row in rows} == {str(first)[:13]}

@@ -332,6 +332,6 @@ def test_a_broker_that_cannot_be(database_url: str, client: SagaClient, query: Q
 def test_elsewhere_celery_publishes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Callable[..., Any]] = []
     monkeypatch.setattr(ahead, "Ahead", made.append)
-    for broker in ("memory://", "amqp://127.0.0.1:1//"):
+    for broker in ("memory://", "amqp://127.0.0.1:1//", "redis+socket:///nowhere"):
         assert direct.DirectLine(Celery("shop", broker=broker, set_as_current=False), database_url)._ahead is None
     assert made == []

@@ -177,8 +177,28 @@ def test_who_listens_hears_of_each(app: Celery) -> None:
         {"worker_consumer": "celery.worker.consumer:Consumer"},
         {"broker_write_url": "redis://elsewhere:1"},
         {"task_inherit_parent_priority": True},
+        {"task_send_sent_event": True},
+        {"broker_url": "redis+socket:///nowhere"},
     ],
 )
 def test_where_the_worker_would_not_send_it_celery_does(app: Celery, setting: dict[str, Any]) -> None:
     app.conf.update(setting)
     assert Outgoing(app).following(request(str(uuid.uuid4()), "b")) is None
+
+
+def test_what_an_exchange_finds_is_left_to_celery(app: Celery) -> None:
+    """And nobody hears of more than what is sent, once that is known."""
+    app.conf.task_routes = {"order.*": {"exchange": "orders", "routing_key": "order"}}
+    outgoing = Outgoing(app)
+    heard: list[str] = []
+
+    def listen(sender: str, **_: Any) -> None:
+        heard.append(sender)
+
+    signals.before_task_publish.connect(listen)
+    try:
+        made = [outgoing.following(request(str(uuid.uuid4()), "b")) for _ in range(5)]
+    finally:
+        signals.before_task_publish.disconnect(listen)
+    assert made == [None] * 5
+    assert heard == ["order.b"]
