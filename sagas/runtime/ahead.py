@@ -21,7 +21,7 @@ from kombu.transport import redis
 from kombu.utils.compat import _detect_environment
 
 from sagas.runtime.copies import is_own, shaped
-from sagas.runtime.maker import Maker, Raw
+from sagas.runtime.maker import Maker, Raw, put
 from sagas.runtime.publish import publish_route, send_route
 from sagas.runtime.stencil import heard
 
@@ -109,24 +109,11 @@ class Ahead:
                 channel = connection.default_channel
                 if not isinstance(channel, redis.Channel):  # it has failed over to another broker
                     return False
-                _push(channel, *made)
+                put(channel, [made])
         except Exception as error:  # noqa: BLE001 - kombu's own way tries again, and says so if it has to give up
             log.info("saga %s: its message is published once more (%s)", begun.saga_id, error)
             return False
         return True
-
-
-def _push(channel: redis.Channel, key: str, text: str) -> None:
-    """By a connection of the channel's own, without redis-py's client: to make one takes as long as the command."""
-    line = channel.pool.get_connection()
-    try:
-        line.send_command("LPUSH", f"{channel.global_keyprefix}{key}", text)
-        line.read_response()
-    except BaseException:  # an answer that comes later would be taken for the next one's
-        line.disconnect()
-        raise
-    finally:
-        channel.pool.release(line)
 
 
 class _Desk:

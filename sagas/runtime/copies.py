@@ -33,6 +33,8 @@ ALIKE = 2
 """So many messages of Celery's have been what a copy of the first one would have been, before there are copies."""
 CHECKED = 200
 """One in so many is Celery's again."""
+MOST = 1000
+"""Kinds that are remembered; a queue's name may be of a payload."""
 
 
 def on_redis(connection: Connection) -> bool:
@@ -43,10 +45,6 @@ def on_redis(connection: Connection) -> bool:
     kind = connection.get_transport_cls()
     ours = (kind.__module__, kind.__name__) == ("kombu.transport.redis", "Transport")
     return ours and connection.transport_cls == "redis" and connection.uri_prefix is None
-
-
-MOST = 1000
-"""Kinds that are remembered; a queue's name may be of a payload."""
 
 
 def shaped(app: Celery) -> bool:
@@ -101,8 +99,6 @@ class Copies:
             self._lock.release()
 
     def _make(self, asked: Next) -> Raw | None:
-        if self._app.conf.task_send_sent_event:  # an event is published by the same producer
-            return None
         hop = asked.chain[-1]
         kind = (hop["task"], hop["options"]["queue"], hop["options"].get("priority"))
         if len(self._patterns) > MOST:

@@ -45,11 +45,12 @@ class DirectLine:
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
         self._engine.check_payload(fields["saga_type"], fields["payload"])
         request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
-        begun = self._ahead.begin(fields["saga_id"], request.saga_type) if session is None and self._ahead else None
+        ahead = self._ahead if session is None else None
+        begun = ahead.begin(fields["saga_id"], request.saga_type) if ahead else None
         answer = self._engine.store.start(request, session=session)
         saga_id, route = str(answer["saga_id"]), answer["route"]
-        if session is None and self._ahead:
-            self._ahead.publish(begun, saga_id, request.saga_type, route)
+        if ahead:
+            ahead.publish(begun, saga_id, request.saga_type, route)
         elif session is None:
             publish_route(self._engine.app, saga_id, request.saga_type, route, undo=False)
         return saga_id

@@ -56,7 +56,8 @@ class Outgoing:
 
 def send(app: Celery, channel: Any, outgoing: Sequence[Raw]) -> None:
     """In a worker's main process, on the channel that brought the message they come from."""
-    from sagas.runtime.redis_channel import Channel, put
+    from sagas.runtime.maker import put
+    from sagas.runtime.redis_channel import Channel
 
     try:
         if isinstance(channel, Channel) and not channel.closed:

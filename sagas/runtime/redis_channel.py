@@ -17,7 +17,7 @@ from celery.worker import state
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 
-from sagas.runtime.maker import Raw
+from sagas.runtime.maker import Raw, put
 
 log = logging.getLogger(__name__)
 
@@ -248,11 +248,3 @@ class Transport(redis.Transport):
         if self.loop is None or self.cycle.turned_by != threading.get_ident():
             return False
         return state.should_stop is state.should_terminate is None
-
-
-def put(channel: redis.Channel, outgoing: Sequence[Raw]) -> None:
-    """Put these into their queues at once, by any channel of kombu's on the same Redis."""
-    with channel.conn_or_acquire() as client, client.pipeline() as pipe:
-        for key, text in outgoing:
-            pipe.lpush(key, text)
-        pipe.execute()

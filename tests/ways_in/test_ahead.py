@@ -17,14 +17,11 @@ from kombu import Exchange, Queue
 
 from sagas import IdempotencyKeyReused, SagaClient
 from sagas.runtime import ahead, direct, publish
-from sagas.settings import Settings
-from sagas.store.database import connect_engine
-from sagas.store.definitions import register
 from tests.harness.database import Query
 from tests.harness.servers import BrokerServer
 from tests.harness.wait import wait_for
 from tests.store.lab import build
-from tests.ways_in.test_start_many import Messages, body, shape
+from tests.ways_in.test_start_many import Messages, body, client_of, shape
 
 pytestmark = pytest.mark.slow
 
@@ -41,11 +38,7 @@ def app(broker_url: str) -> Celery:
 
 @pytest.fixture
 def client(app: Celery, database_url: str) -> SagaClient:
-    engine = connect_engine(database_url)
-    sagas = [build("order", a={"priority": 3}, b={}, c={}), build("ship", a={"queue": "depot.{depot}"}, b={})]
-    register(engine, sagas, Settings())
-    engine.dispose()
-    return SagaClient(app=app, database_url=database_url)
+    return client_of(app, database_url, build("ship", a={"queue": "depot.{depot}"}, b={}))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from celery import Celery, signals
 from kombu import serialization
 
-from sagas import IdempotencyKeyReused, SagaClient
+from sagas import IdempotencyKeyReused, Saga, SagaClient
 from sagas.runtime import packs
 from sagas.runtime.publish import PACK
 from sagas.settings import Settings
@@ -34,12 +34,17 @@ def app(broker_url: str) -> Celery:
     return app
 
 
-@pytest.fixture
-def client(app: Celery, database_url: str) -> SagaClient:
+def client_of(app: Celery, database_url: str, *further: Saga) -> SagaClient:
+    """Where `order` is defined, and these."""
     engine = connect_engine(database_url)
-    register(engine, [build("order", a={"priority": 3}, b={}, c={})], Settings())
+    register(engine, [build("order", a={"priority": 3}, b={}, c={}), *further], Settings())
     engine.dispose()
     return SagaClient(app=app, database_url=database_url)
+
+
+@pytest.fixture
+def client(app: Celery, database_url: str) -> SagaClient:
+    return client_of(app, database_url)
 
 
 @pytest.fixture
