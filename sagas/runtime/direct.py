@@ -25,6 +25,7 @@ from sagas.types import SagaId
 
 if TYPE_CHECKING:
     from sagas.runtime.ahead import Ahead
+    from sagas.store.store import Store
 
 BATCH = 100
 """Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
@@ -47,13 +48,19 @@ class DirectLine:
         request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
         ahead = self._ahead if session is None else None
         begun = ahead.begin(fields["saga_id"], request.saga_type) if ahead else None
-        answer = self._engine.store.start(request, session=session)
+        answer = self._store.start(request, session=session)
         saga_id, route = str(answer["saga_id"]), answer["route"]
         if ahead:
             ahead.publish(begun, saga_id, request.saga_type, route)
         elif session is None:
             publish_route(self._engine.app, saga_id, request.saga_type, route, undo=False)
         return saga_id
+
+    @cached_property
+    def _store(self) -> Store:
+        store = self._engine.store
+        store.keep_connection()
+        return store
 
     @cached_property
     def _ahead(self) -> Ahead | None:
@@ -78,7 +85,7 @@ class DirectLine:
             most = size(self._engine, requests[0].saga_type, len(requests)) if requests else 1
             hundreds = self._written_ahead([packed(batch, most) for batch in batches])
         else:
-            hundreds = (self._engine.store.start_many(batch, session=session) for batch in batches)
+            hundreds = (self._store.start_many(batch, session=session) for batch in batches)
         return [str(answer["saga_id"]) for hundred in hundreds for answer in hundred]
 
     def _written_ahead(self, batches: list[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:
@@ -87,7 +94,7 @@ class DirectLine:
 
         def write(batch: list[StartRequest]) -> list[dict[str, Any]]:
             begun.set()
-            return self._engine.store.start_many(batch)
+            return self._store.start_many(batch)
 
         with ThreadPoolExecutor(1, "hodei-start-many") as database:
             written: Future[list[dict[str, Any]]] | None = None

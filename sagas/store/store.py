@@ -5,6 +5,7 @@ The rules are in the functions (`sagas/store/sql`); this file gives and takes pl
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ class Store:
         """`schema` is where the tables are, for statements on a session of somebody else, who may not look there."""
         self._engine = engine
         self._kept: list[Any] = []
-        self._keeps = False
+        self._keeper: int | None = None
         self._where = "" if schema is None else '"{}".'.format(schema.replace('"', '""').replace("%", "%%"))
 
     @property
@@ -51,8 +52,10 @@ class Store:
         return self._engine
 
     def keep_connection(self) -> None:
-        """From now on one connection stays out of the pool: for a pool's child, whose calls mostly come one by one."""
-        self._kept, self._keeps = [], True
+        """From now on one connection stays out of the pool: for a process whose calls mostly come one by one. To take
+        it from there and to give it back takes an idle process as long as a short statement does.
+        """
+        self._kept, self._keeper = [], os.getpid()
 
     def start(self, request: StartRequest, *, session: Any = None) -> dict[str, Any]:
         """`{"saga_id", "created", "state", "route"}`; with `session` in the caller's own transaction."""
@@ -296,7 +299,7 @@ class Store:
         Nor its AUTOCOMMIT: giving that back sets the isolation level, which is a round trip of its own.
         """
         try:
-            pooled = self._kept.pop() if self._kept else self._engine.raw_connection()
+            pooled = self._connection()
             raw: Any = pooled.dbapi_connection
             try:
                 raw.autocommit = True
@@ -308,7 +311,7 @@ class Store:
                     raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}") from error
                 raise translate(error) from error
             finally:
-                if self._keeps and not self._kept and pooled.is_valid and not raw.closed:
+                if self._keeper and not self._kept and pooled.is_valid and not raw.closed:
                     self._kept.append(pooled)
                 else:
                     if pooled.is_valid and not raw.closed:
@@ -318,6 +321,16 @@ class Store:
             # SQLAlchemy wraps what its own statements meet, but not what giving the connection back to the pool does.
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(cause)}") from error
+
+    def _connection(self) -> Any:
+        if self._keeper not in (None, os.getpid()):
+            # A fork: what its parent has must not be shared, nor closed.
+            self._engine.dispose(close=False)
+            self.keep_connection()
+        try:
+            return self._kept.pop()
+        except IndexError:  # it never was there, or another thread has it
+            return self._engine.raw_connection()
 
 
 def _granted(answer: Mapping[str, Any]) -> dict[str, Any]:

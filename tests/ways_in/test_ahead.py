@@ -199,22 +199,27 @@ def test_many_threads(client: SagaClient, messages: Messages, afterwards: list[s
     assert len(afterwards) == 2
 
 
+def backend(client: SagaClient) -> int:
+    """The process of PostgreSQL's that serves this client's connection."""
+    return int(client._line._store._call("SELECT pg_backend_pid()", ()))  # type: ignore[attr-defined]
+
+
 def in_a_fork(client: SagaClient, answer: Any) -> None:
-    client._line._engine.forget_connections()  # type: ignore[attr-defined]
-    answer.put(start(client, 3))
+    answer.put((start(client, 3), backend(client)))
 
 
 def test_after_a_fork(client: SagaClient, messages: Messages, afterwards: list[str]) -> None:
-    """The thread is the parent's alone."""
-    started = start(client, 3)
+    """The thread and the connections are the parent's alone, and stay."""
+    started, ours = start(client, 3), backend(client)
     forking = multiprocessing.get_context("fork")
     answer = forking.Queue()
     child = forking.Process(target=in_a_fork, args=(client, answer))
     child.start()
-    started += answer.get(timeout=30)
+    there, its = answer.get(timeout=30)
     child.join(30)
     assert child.exitcode == 0
-    started += start(client, 2)
+    assert its != ours == backend(client)
+    started += there + start(client, 2)
     assert sagas_of(messages()) == started
 
 
