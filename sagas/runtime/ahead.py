@@ -21,8 +21,9 @@ from kombu.transport import redis
 from kombu.utils.compat import _detect_environment
 
 from sagas.runtime.copies import is_own, shaped
-from sagas.runtime.maker import Maker, Raw, put
+from sagas.runtime.maker import Maker, Raw
 from sagas.runtime.publish import publish_route, send_route
+from sagas.runtime.redis_line import Line
 from sagas.runtime.stencil import heard
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Begun(NamedTuple):
     saga_id: str
     route: Route
     made: Made
+    desk: _Desk
 
 
 class Ahead:
@@ -64,7 +66,7 @@ class Ahead:
         desk = self._desks[pid] if pid in self._desks else self._open(pid)
         if desk is None or desk.closed:
             return None
-        return Begun(saga_id, route, desk.make(saga_id, saga_type, route))
+        return Begun(saga_id, route, desk.make(saga_id, saga_type, route), desk)
 
     def _open(self, pid: int) -> _Desk | None:
         # Asked anew: a process may be forked before it is patched. A green thread that waits stops all others.
@@ -92,7 +94,7 @@ class Ahead:
             self._routes.pop(saga_type, None)
 
     def _put(self, begun: Begun, saga_type: str) -> bool:
-        """By a connection that Celery could take. Whether Redis has it: a hint that comes twice does no harm."""
+        """Whether Redis has it: a hint that comes twice does no harm."""
         made: Raw | BaseException | None
         try:
             made = begun.made.get(timeout=PATIENCE)
@@ -105,19 +107,14 @@ class Ahead:
         if made is None:
             return False
         try:
-            with self._app.pool.acquire(block=True, timeout=self._app.conf.broker_pool_acquire_timeout) as connection:
-                channel = connection.default_channel
-                if not isinstance(channel, redis.Channel):  # it has failed over to another broker
-                    return False
-                put(channel, [made])
+            return begun.desk.put(made)
         except Exception as error:  # noqa: BLE001 - kombu's own way tries again, and says so if it has to give up
             log.info("saga %s: its message is published once more (%s)", begun.saga_id, error)
             return False
-        return True
 
 
 class _Desk:
-    """A thread that makes messages by Celery's own code, and sends none."""
+    """A thread that makes messages by Celery's own code, and sends none; those who ask send them from here."""
 
     closed = False
 
@@ -125,6 +122,8 @@ class _Desk:
         self._app = app
         self._maker = Maker(app)
         self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lines: list[Line] = []
+        """Those that nobody uses just now: as many as threads have put messages at once."""
 
     def open(self) -> None:
         Thread(target=self._work, name="hodei-ahead", daemon=True).start()
@@ -132,6 +131,8 @@ class _Desk:
     def close(self) -> None:
         self.closed = True
         self._asked.put(None)
+        while self._lines:
+            self._lines.pop().hang_up()
 
     def make(self, saga_id: str, saga_type: str, route: Route) -> Made:
         """Where it will be: what Celery makes in the caller's context."""
@@ -139,6 +140,28 @@ class _Desk:
         asked = (saga_id, saga_type, route, self._app.thread_oid)
         self._asked.put(partial(copy_context().run, self._answer, made, asked))
         return made
+
+    def put(self, message: Raw) -> bool:
+        """To where Celery's own messages go; whether that is a Redis still."""
+        try:
+            line = self._lines.pop()
+        except IndexError:
+            timeout = self._app.conf.broker_pool_acquire_timeout
+            with self._app.pool.acquire(block=True, timeout=timeout) as connection:
+                channel = connection.default_channel
+                if not isinstance(channel, redis.Channel):  # it has failed over to another broker
+                    return False
+                line = Line(channel)
+        try:
+            line.put([message])
+        except BaseException:  # that was this broker, or it is full
+            line.hang_up()
+            raise
+        if self.closed:
+            line.hang_up()
+        else:
+            self._lines.append(line)
+        return True
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:

@@ -1,10 +1,8 @@
-"""Messages as text for lists of Redis: made by Celery's own code and kombu's on a channel that is connected to nobody,
-and put there.
-"""
+"""Messages as text for lists of Redis: made by Celery's own code and kombu's, on a channel connected to nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -45,24 +43,6 @@ class Maker:
         # Nothing is sent that could fail. A list of Redis need not be declared; who consumes it has.
         send(producer=producer, declare=[], retry=False)
         return made[0] if len(made) == 1 else None
-
-
-def put(channel: redis.Channel, messages: Sequence[Raw]) -> None:
-    """Put these into their lists at once, by a connection of any channel of kombu's on the same Redis.
-
-    Without redis-py's client: to make one takes as long as the command. Raises what redis-py raises.
-    """
-    line = channel.pool.get_connection()
-    try:
-        commands = [("LPUSH", f"{channel.global_keyprefix}{key}", text) for key, text in messages]
-        line.send_packed_command(line.pack_commands(commands))
-        for _ in commands:
-            line.read_response()
-    except BaseException:  # an answer that comes later would be taken for the next one's
-        line.disconnect()
-        raise
-    finally:
-        channel.pool.release(line)
 
 
 class _Channel(redis.Channel):

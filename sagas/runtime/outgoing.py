@@ -56,8 +56,8 @@ class Outgoing:
 
 def send(app: Celery, channel: Any, outgoing: Sequence[Raw]) -> None:
     """In a worker's main process, on the channel that brought the message they come from."""
-    from sagas.runtime.maker import put
     from sagas.runtime.redis_channel import Channel
+    from sagas.runtime.redis_line import put
 
     try:
         if isinstance(channel, Channel) and not channel.closed:

@@ -11,13 +11,15 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from celery.worker import state
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 
-from sagas.runtime.maker import Raw, put
+from sagas.runtime.maker import Raw
+from sagas.runtime.redis_line import Line, put
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +40,10 @@ class QoS(redis.QoS):
         self._said: list[str] = []
         """Of those: what was said last, and is not answered."""
         self._outgoing: list[Raw] = []
-        self._line: Any = None
-        """A connection of our own: none of the pool's, which may be few."""
-        self._unheard = 0
+
+    @cached_property
+    def _line(self) -> Line:
+        return Line(self.channel)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if not (self._is_hint(message) and self.channel.connection.loops()):
@@ -79,7 +82,7 @@ class QoS(redis.QoS):
         except self.channel.connection_errors as error:
             log.warning("what a worker had to say to Redis at its end is not said: %s", error)
         finally:
-            self._hang_up()
+            self._line.hang_up()
 
     def send(self, outgoing: Sequence[Raw]) -> None:
         """Along with the next acknowledgement, which is that of the message they come from."""
@@ -95,14 +98,14 @@ class QoS(redis.QoS):
             if not (over or outgoing):
                 self._hear()
                 return
-            commands: list[tuple[Any, ...]] = [("LPUSH", self._key(key), text) for key, text in outgoing]
+            commands: list[tuple[Any, ...]] = [("LPUSH", self._line.key(key), text) for key, text in outgoing]
             if over:
-                commands.append(("ZREM", self._key(self.unacked_index_key), *over))
-                commands.append(("HDEL", self._key(self.unacked_key), *over))
+                commands.append(("ZREM", self._line.key(self.unacked_index_key), *over))
+                commands.append(("HDEL", self._line.key(self.unacked_key), *over))
             self._hear()
             # Not twice: whether Redis has them may not be known.
             self._outgoing = []
-            self._say(commands)
+            self._line.say(commands)
             self._over, self._said = [], over
 
     def flush(self) -> None:
@@ -113,8 +116,8 @@ class QoS(redis.QoS):
             if taken:
                 times = [one for tag, (at, _) in taken.items() for one in (at, tag)]
                 notes = [one for tag, (_, message) in taken.items() for one in (tag, _noted(message))]
-                index, key = self._key(self.unacked_index_key), self._key(self.unacked_key)
-                self._say([("ZADD", index, *times), ("HSET", key, *notes)])
+                index, key = self._line.key(self.unacked_index_key), self._line.key(self.unacked_key)
+                self._line.say([("ZADD", index, *times), ("HSET", key, *notes)])
                 self._taken = {}
             self.turn()
             self._hear()
@@ -123,44 +126,17 @@ class QoS(redis.QoS):
         transport = self.channel.connection
         return message is not None and transport is not None and message.headers.get("task") in transport.saga_tasks
 
-    def _say(self, commands: list[tuple[Any, ...]]) -> None:
-        """Send these, when what was said before is answered. Raises what redis-py raises when the server is away."""
-        pool = self.channel.pool
-        if self._line is None:
-            self._line = pool.connection_class(**pool.connection_kwargs)
-        try:
-            # As a pool does with what it gives: a server may close what is idle.
-            if self._line.can_read():
-                raise redis.redis.ConnectionError("there is an answer that nobody asked for")
-        except (redis.redis.ConnectionError, redis.redis.TimeoutError, OSError):
-            self._line.disconnect()
-        self._line.send_packed_command(self._line.pack_commands(commands))
-        self._unheard = len(commands)
-
     def _hear(self) -> None:
         """The answers to what was said last."""
         try:
-            while self._unheard:
-                try:
-                    self._line.read_response()
-                except redis.redis.ResponseError as error:
-                    # Redis is full, say: what it did not take is sent again (R22).
-                    log.warning("Redis refused a message, or what becomes of one: %s", error)
-                self._unheard -= 1
-        except BaseException:  # a time limit, too: the rest of the answers would be taken for those to what comes next
+            for refusal in self._line.hear():
+                # Redis is full, say: what it did not take is sent again (R22).
+                log.warning("Redis refused a message, or what becomes of one: %s", refusal)
+        except BaseException:
             self._over = self._said + self._over
-            self._hang_up()
             raise
         finally:
             self._said = []
-
-    def _hang_up(self) -> None:
-        self._unheard, line, self._line = 0, self._line, None
-        if line is not None:
-            line.disconnect()
-
-    def _key(self, key: str) -> str:
-        return f"{self.channel.global_keyprefix}{key}"
 
     def _note_soon(self) -> None:
         if not self._timed:

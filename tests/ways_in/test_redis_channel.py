@@ -179,7 +179,7 @@ def test_a_connection_that_the_server_has_closed_is_made_anew(
             next(loop)
             next(loop)
             assert broker.hlen("unacked") == 0
-            host, port = qos._line._sock.getsockname()
+            host, port = qos._line._connection._sock.getsockname()
             broker.client_kill(f"{host}:{port}")
 
 

@@ -1,0 +1,80 @@
+"""A connection to Redis of our own, beside those of a kombu channel's pool: they may be few, and to take one from
+there, or to make redis-py's client, takes about as long as the command itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kombu.transport import redis
+
+from sagas.runtime.maker import Raw
+
+Command = tuple[Any, ...]
+
+
+class Line:
+    """To where that channel's go; connected when first something is said. For one thread at a time.
+
+    Nothing is tried again here. Raises what redis-py raises when the server is away, and is connected anew after that.
+    """
+
+    def __init__(self, channel: redis.Channel) -> None:
+        self._pool = channel.pool
+        self._prefix = channel.global_keyprefix
+        self._connection: Any = None
+        self._unheard = 0
+
+    def key(self, key: str) -> str:
+        """As that channel names it there."""
+        return f"{self._prefix}{key}"
+
+    def put(self, messages: Sequence[Raw]) -> None:
+        """Put these into their lists. Raises redis-py's ResponseError, too: Redis is full, say."""
+        self.say([("LPUSH", self.key(key), text) for key, text in messages])
+        for refusal in self.hear():
+            raise refusal
+
+    def say(self, commands: Sequence[Command]) -> None:
+        """Send these, when what was said before is answered."""
+        if self._connection is None:
+            self._connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        line = self._connection
+        try:
+            # As a pool does with what it gives: a server may close what is idle.
+            if line.can_read():
+                raise redis.redis.ConnectionError("there is an answer that nobody asked for")
+        except (redis.redis.ConnectionError, redis.redis.TimeoutError, OSError):
+            line.disconnect()
+        line.send_packed_command(line.pack_commands(commands))
+        self._unheard = len(commands)
+
+    def hear(self) -> list[redis.redis.ResponseError]:
+        """The answers to what was said last: those that are refusals."""
+        refusals = []
+        try:
+            while self._unheard:
+                try:
+                    self._connection.read_response()
+                except redis.redis.ResponseError as error:
+                    refusals.append(error)
+                self._unheard -= 1
+        except BaseException:  # a time limit, too: the rest of the answers would be taken for those to what comes next
+            self.hang_up()
+            raise
+        return refusals
+
+    def hang_up(self) -> None:
+        self._unheard, line, self._connection = 0, self._connection, None
+        if line is not None:
+            line.disconnect()
+
+
+def put(channel: redis.Channel, messages: Sequence[Raw]) -> None:
+    """`Line.put`, once."""
+    line = Line(channel)
+    try:
+        line.put(messages)
+    finally:
+        line.hang_up()
