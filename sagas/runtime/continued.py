@@ -47,7 +47,9 @@ class Continued(str):
 
 
 def successor(request: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The request that the message of this task would have been, had the chain been published."""
+    """The request that the message of this task would have been, had the chain been published; `request` as it was, or
+    `with_headers`.
+    """
     chain = list(request.get("chain") or ())
     hop = chain.pop() if chain else None
     if hop is not None and hop["task"] != name:
@@ -60,7 +62,6 @@ def successor(request: Mapping[str, Any], name: str) -> dict[str, Any]:
         request["delivery_info"] = {**(request.get("delivery_info") or {}), "routing_key": COMPENSATIONS}
     return {
         **request,
-        "headers": _headers(request),
         "id": task_id,
         "correlation_id": task_id,
         "task": name,
@@ -79,7 +80,6 @@ def brought(app: Celery, like: Mapping[str, Any], saga_id: str) -> dict[str, Any
     task_id = str(uuid.uuid4())
     return {
         **like,
-        "headers": _headers(like),
         "id": task_id,
         "correlation_id": task_id,
         "kwargs": {"saga_id": saga_id},
@@ -95,9 +95,12 @@ def brought(app: Celery, like: Mapping[str, Any], saga_id: str) -> dict[str, Any
     }
 
 
-def _headers(request: Mapping[str, Any]) -> Any:
-    """In each request, because Celery looks for them where there are none: a fifth of what tracing a task takes."""
-    return request["headers"] if "headers" in request else Context(request).headers or {}
+def with_headers(request: Mapping[str, Any], found: dict[str, Any] | None) -> dict[str, Any]:
+    """The request of a message, for what follows it: with the headers that Celery has `found` for its first task.
+
+    Celery looks for them where a request has none: a fifth of what tracing a task takes.
+    """
+    return {**request, "headers": (Context(request).headers or {}) if found is None else found}
 
 
 def told(task: Any, request: dict[str, Any]) -> Told:

@@ -9,7 +9,7 @@ from celery.app.task import Context
 
 from sagas import Saga, SagaId
 from sagas.runtime.continuation import Continuation
-from sagas.runtime.continued import successor
+from sagas.runtime.continued import successor, with_headers
 from sagas.runtime.engine import Engine
 from sagas.runtime.handover import Granted
 from sagas.runtime.install import install
@@ -98,15 +98,31 @@ def test_a_version_that_this_worker_lacks() -> None:
 
 
 def test_a_continued_request_has_the_headers_of_its_message() -> None:
-    """What an instrumentation has put into the message is there for each step, read once for all of them."""
-    message = {"id": "1", "root_id": "r", "task": "order.a", "chain": None, "traceparent": "00-1"}
+    """What an instrumentation has put into the message is there for each step, read once for all of them: by Celery, or
+    for a first task of which Celery has told nothing (`sagas.compensate`).
+    """
+    came = {"id": "1", "root_id": "r", "task": "order.a", "chain": None, "traceparent": "00-1"}
+    message = with_headers(came, None)
+    assert message == with_headers(came, {"traceparent": "00-1"})
     second = successor(message, "order.b")
     third = successor(second, "order.c")
     for request in (second, third):
         context = Context(request, args=(), kwargs={})
         assert context.headers == {"traceparent": "00-1"}
         assert (context.traceparent, context.root_id) == ("00-1", "r")
-    assert Context(successor({"id": "1", "task": "order.a"}, "order.b")).headers == {}
+    assert Context(successor(with_headers({"id": "1", "task": "order.a"}, None), "order.b")).headers == {}
+
+
+def test_the_headers_of_a_message_are_those_of_its_first_task() -> None:
+    message = (engine := engine_with(saga())).continuation._message
+    message.begin(60.0, 1e6)
+    engine.continuation.begun(Context({"id": "1", "task": "order.a", "traceparent": "00-1"}))
+    assert message.headers == {"traceparent": "00-1"}
+    message.advance()
+    engine.continuation.begun(Context({"id": "2", "task": "order.b"}))
+    assert message.headers == {"traceparent": "00-1"}
+    message.begin(60.0, 1e6)
+    assert message.headers is None
 
 
 def turns(saga: Saga, *, first: bool = False, consuming: bool = True, budget: float = 60.0, **conf: Any) -> bool:
