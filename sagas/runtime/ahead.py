@@ -1,13 +1,17 @@
-"""A saga's first message, made while PostgreSQL writes its rows: Celery takes about as long for it (decision 0017).
+"""A saga's first message, made and published while PostgreSQL writes its rows: together the two take as long as one of
+them (decisions 0017 and 0019). On Redis alone.
 
-It is put into its queue when the rows are there, never before. On Redis alone.
+It is published as soon as it is made, where only the rows are wanting: who gets it waits for them (`ROWS_AWAITED`), and
+the start is told its route. Otherwise it goes out when they are there.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -20,9 +24,10 @@ from kombu import Producer
 from kombu.transport import redis
 from kombu.utils.compat import _detect_environment
 
-from sagas.runtime.copies import is_own, shaped
-from sagas.runtime.maker import Maker, Raw
-from sagas.runtime.publish import publish_route, send_route
+from sagas.runtime.copies import Copies, Next, is_own, shaped
+from sagas.runtime.limits import ROWS_AWAITED
+from sagas.runtime.maker import Raw
+from sagas.runtime.publish import hops, publish_route
 from sagas.runtime.redis_line import Line
 from sagas.runtime.stencil import heard
 
@@ -30,18 +35,30 @@ log = logging.getLogger(__name__)
 
 Route = Sequence[Mapping[str, Any]]
 
-Made = SimpleQueue["Raw | BaseException | None"]
+Made = SimpleQueue["Sent | BaseException | None"]
 """Where a message will be."""
 
 PATIENCE = 1.0
 """Seconds that a start waits for a message which takes longer than its rows: by then something is wrong."""
 
+LATE = sum(ROWS_AWAITED) / 2
+"""Seconds between a message and its saga's rows after which whoever got it may not have waited for them."""
+
+
+class Sent(NamedTuple):
+    """A message that is made, and the line that it went out on, if it did; Redis's answer is to be heard there."""
+
+    message: Raw
+    at: float
+    line: Line | None
+
 
 class Begun(NamedTuple):
-    """One that is being made, for a saga that is expected to have this route."""
+    """One that is being made, for a saga that is expected to have this route; `early`: it is published meanwhile."""
 
     saga_id: str
     route: Route
+    early: bool
     made: Made
     desk: _Desk
 
@@ -54,10 +71,14 @@ class Ahead:
         self._routes: dict[str, tuple[Route, bool]] = {}
         """Of each type, that of the last start, and whether the one before had the same: a payload may name queues."""
         self._given_up: set[str] = set()
+        self._various: set[str] = set()
+        """Types of which no message goes out before the rows: their routes are not always the same."""
+        self._far = False
+        """Whether the last start took so long that its message would have been there too soon."""
         self._desks: dict[int, _Desk | None] = {}
         """By process: a fork does not have the other one's thread."""
 
-    def begin(self, saga_id: str, saga_type: str) -> Begun | None:
+    def begin(self, saga_id: str, saga_type: str, key: str | None) -> Begun | None:
         """Right before the statement that starts this saga; None where its message is Celery's to make afterwards."""
         route, again = self._routes.get(saga_type, ((), False))
         if not again or self._app.current_worker_task is not None:
@@ -66,7 +87,17 @@ class Ahead:
         desk = self._desks[pid] if pid in self._desks else self._open(pid)
         if desk is None or desk.closed:
             return None
-        return Begun(saga_id, route, desk.make(saga_id, saga_type, route), desk)
+        # With a key it may be that there is such a saga.
+        early = key is None and not self._far and saga_type not in self._various
+        return Begun(saga_id, route, early, desk.make(saga_id, saga_type, route, early), desk)
+
+    def is_other(self, saga_type: str) -> None:
+        """A start was refused, because its route is not what was expected: payloads name queues, as a rule."""
+        self._various.add(saga_type)
+
+    def forget(self, saga_type: str) -> None:
+        """A start has failed: not much is to be expected of the next one."""
+        self._routes.pop(saga_type, None)
 
     def _open(self, pid: int) -> _Desk | None:
         # Asked anew: a process may be forked before it is patched. A green thread that waits stops all others.
@@ -84,18 +115,18 @@ class Ahead:
         """The rows are there: the message goes out, as Celery makes it now where it is not what was expected."""
         known, _ = self._routes.get(saga_type, ((), False))
         expected = begun is not None and (saga_id, route) == (begun.saga_id, begun.route)
-        if (begun and expected and self._put(begun, saga_type)) or publish_route(
+        if (begun and expected and self._put(begun, saga_type, time.monotonic())) or publish_route(
             self._app, saga_id, saga_type, route, undo=False
         ):
             again = bool(route) and route == known and saga_type not in self._given_up
             self._routes[saga_type] = route, again
         else:
             # Who waits in vain for a broker waits once, the way Celery does.
-            self._routes.pop(saga_type, None)
+            self.forget(saga_type)
 
-    def _put(self, begun: Begun, saga_type: str) -> bool:
-        """Whether Redis has it: a hint that comes twice does no harm."""
-        made: Raw | BaseException | None
+    def _put(self, begun: Begun, saga_type: str, written: float) -> bool:
+        """Whether Redis has it, for rows that were there at `written`: a hint that comes twice does no harm."""
+        made: Sent | BaseException | None
         try:
             made = begun.made.get(timeout=PATIENCE)
         except Empty as late:
@@ -106,24 +137,28 @@ class Ahead:
             return False
         if made is None:
             return False
+        self._far = written - made.at > LATE
         try:
-            return begun.desk.put(made)
+            if made.line is None:
+                return begun.desk.put(made.message)
+            begun.desk.hear(made.line)
         except Exception as error:  # noqa: BLE001 - kombu's own way tries again, and says so if it has to give up
             log.info("saga %s: its message is published once more (%s)", begun.saga_id, error)
             return False
+        return not self._far or begun.desk.put(made.message)
 
 
 class _Desk:
-    """A thread that makes messages by Celery's own code, and sends none; those who ask send them from here."""
+    """A thread that makes messages (Celery does, or it is a copy), and what they are sent on."""
 
     closed = False
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._maker = Maker(app)
+        self._copies = Copies(app)
         self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lines: list[Line] = []
-        """Those that nobody uses just now: as many as threads have put messages at once."""
+        """Those that nobody uses just now: as many as messages have been on their way at once."""
 
     def open(self) -> None:
         Thread(target=self._work, name="hodei-ahead", daemon=True).start()
@@ -134,15 +169,35 @@ class _Desk:
         while self._lines:
             self._lines.pop().hang_up()
 
-    def make(self, saga_id: str, saga_type: str, route: Route) -> Made:
-        """Where it will be: what Celery makes in the caller's context."""
+    def make(self, saga_id: str, saga_type: str, route: Route, early: bool) -> Made:
+        """Where it will be: what Celery makes in the caller's context, or would."""
         made: Made = SimpleQueue()
         asked = (saga_id, saga_type, route, self._app.thread_oid)
-        self._asked.put(partial(copy_context().run, self._answer, made, asked))
+        self._asked.put(partial(copy_context().run, self._answer, made, early, asked))
         return made
 
     def put(self, message: Raw) -> bool:
         """To where Celery's own messages go; whether that is a Redis still."""
+        line = self._say(message)
+        if line is not None:
+            self.hear(line)
+        return line is not None
+
+    def hear(self, line: Line) -> None:
+        """What Redis answers to a message that went out; then the line is free."""
+        try:
+            for refusal in line.hear():  # it is full, say
+                raise refusal
+        except BaseException:
+            line.hang_up()
+            raise
+        if self.closed:
+            line.hang_up()
+        else:
+            self._lines.append(line)
+
+    def _say(self, message: Raw) -> Line | None:
+        """The line that it goes out on; None where that is no Redis any more."""
         try:
             line = self._lines.pop()
         except IndexError:
@@ -150,27 +205,33 @@ class _Desk:
             with self._app.pool.acquire(block=True, timeout=timeout) as connection:
                 channel = connection.default_channel
                 if not isinstance(channel, redis.Channel):  # it has failed over to another broker
-                    return False
+                    return None
                 line = Line(channel)
+        key, text = message
         try:
-            line.put([message])
-        except BaseException:  # that was this broker, or it is full
+            line.say([("LPUSH", line.key(key), text)])
+        except BaseException:  # that was this broker
             line.hang_up()
             raise
-        if self.closed:
-            line.hang_up()
-        else:
-            self._lines.append(line)
-        return True
+        return line
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
             asked()
             del asked  # while it waits it keeps nobody's context
 
-    def _answer(self, made: Made, asked: tuple[str, str, Route, str]) -> None:
+    def _answer(self, made: Made, early: bool, asked: tuple[str, str, Route, str]) -> None:
         try:
-            made.put(self._make(*asked))
+            message = self._make(*asked)
+            if message is None:
+                made.put(None)
+                return
+            at, line = time.monotonic(), None
+            if early:
+                # Where that fails, who has asked tries again, with patience.
+                with suppress(Exception):
+                    line = self._say(message)
+            made.put(Sent(message, at, line))
         except BaseException as error:  # noqa: BLE001 - for whoever has asked
             made.put(error)
 
@@ -179,5 +240,5 @@ class _Desk:
         app = self._app
         if heard(app) or shaped(app) or not is_own(app.amqp.Producer, Producer, "publish"):
             return None
-        send = partial(send_route, app, saga_id, saga_type, route, undo=False, reply_to=reply_to)
-        return self._maker.make(route[0]["queue"], send)
+        chain = hops(saga_id, saga_type, route, undo=False)[::-1]
+        return self._copies.made(Next(None, saga_id, chain, reply_to))

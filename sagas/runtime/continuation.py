@@ -27,7 +27,6 @@ from sagas.types import SagaId
 
 if TYPE_CHECKING:
     from celery import Task
-    from celery.app.task import Context
 
     from sagas.runtime.engine import Engine
     from sagas.runtime.maker import Raw
@@ -55,8 +54,6 @@ class _Message(threading.local):
     hold: Hold | None = None
     """Takes what the step at hand has done, where its saga is one of several that go side by side."""
     then: tuple[str, Granted | None] | None = None
-    headers: dict[str, Any] | None = None
-    """Its headers beyond Celery's own, as Celery has found them for its first task."""
     outgoing: list[Raw] | None = None
     """What its worker's main process sends when it is over; None where there is no worker."""
 
@@ -66,7 +63,7 @@ class _Message(threading.local):
         self.limit = limit
         self.patience = CLAIM_PATIENCE
         self.follows = False
-        self.granted = self.then = self.hold = self.headers = None
+        self.granted = self.then = self.hold = None
         self.first, self.brought, self.asked, self.acted = first, list(brought), {}, False
 
     def advance(self) -> str | None:
@@ -103,12 +100,12 @@ class Continuation:
             if budget <= 0 or request is None:
                 self._send_apart(task, request, others)
                 return _told(tracer(uuid, args, kwargs, request), here.outgoing)
+            request = with_headers(request)
             here.begin(budget, task.time_limit or math.inf, task, others)
             if here.brought and self._spare() < 0:
                 self._send_apart(task, request, here.brought)
             answer = tracer(uuid, args, kwargs, request)
             ended = time.time()
-            request = with_headers(request, here.headers)
             self._follow(request, followed)
             # What a failed task tells its parent has no room for what followed it.
             if answer.info is None:
@@ -239,11 +236,6 @@ class Continuation:
         """The claim that is made for this step of it already, or was asked for."""
         granted, self._message.granted = self._message.granted, None
         return granted if granted and (granted.saga_id, granted.step) == (saga_id, step_name) else None
-
-    def begun(self, request: Context) -> None:
-        """The task at hand has this request."""
-        if not self._message.follows:
-            self._message.headers = request.headers or {}
 
     def gate(self, step_name: str, undo: bool) -> MayGoOn | None:
         """For the runner, at this step; None where there is no message that could go on."""

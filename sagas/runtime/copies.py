@@ -62,11 +62,14 @@ def is_own(kind: type, base: type, name: str) -> bool:
 
 
 class Next(NamedTuple):
-    """A message to be made: the last one of this chain (of signatures as JSON), with what comes after it."""
+    """A message to be made: the last one of this chain (of signatures as JSON), with what comes after it. `reply_to` is
+    the `thread_oid` of the thread that it is of.
+    """
 
-    parent_id: str
+    parent_id: str | None
     root_id: str
     chain: Sequence[dict[str, Any]]
+    reply_to: str
 
 
 class Copies:
@@ -91,14 +94,15 @@ class Copies:
         if not self._lock.acquire(timeout=0.05):
             return None
         try:
-            return self._make(asked)
+            return self.made(asked)
         except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
             log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
             return None
         finally:
             self._lock.release()
 
-    def _make(self, asked: Next) -> Raw | None:
+    def made(self, asked: Next) -> Raw | None:
+        """As `make`, for one thread at a time; raises what Celery raises."""
         hop = asked.chain[-1]
         kind = (hop["task"], hop["options"]["queue"], hop["options"].get("priority"))
         if len(self._patterns) > MOST:
@@ -107,12 +111,12 @@ class Copies:
         if pattern is None:
             return None
         if pattern.trusted() and not heard(self._app) and not shaped(self._app):
-            return pattern.copy(asked, self._app.thread_oid)
+            return pattern.copy(asked)
         made = self._by_celery(asked)
         if made is None:
             self._patterns[kind] = None
         else:
-            pattern.learn(asked, self._app.thread_oid, *made)
+            pattern.learn(asked, *made)
         return made
 
     def _by_celery(self, asked: Next) -> Raw | None:
@@ -124,6 +128,7 @@ class Copies:
             root_id=asked.root_id,
             parent_id=asked.parent_id,
             chain=rest or None,
+            reply_to=asked.reply_to,
             **hop["options"],
         )
         return self._maker.make(hop["options"]["queue"], send)
@@ -144,17 +149,17 @@ class Pattern:
         self._seen += 1
         return self._seen % CHECKED != 0
 
-    def learn(self, asked: Next, reply_to: str, key: str, text: str) -> None:
+    def learn(self, asked: Next, key: str, text: str) -> None:
         """What Celery has made of this."""
         message = json.loads(text)
         if self._seen >= 0 and self._message:
-            same = (key, text) == self.copy(asked, reply_to, message["properties"]["delivery_tag"])
+            same = (key, text) == self.copy(asked, message["properties"]["delivery_tag"])
             self._seen = self._seen + 1 if same else -1
         elif self._seen >= 0:
             self._key, self._message = key, message
 
-    def copy(self, asked: Next, reply_to: str, tag: str = "") -> Raw:
-        """`reply_to`: of the thread that publishes it; `tag` tells it from all others."""
+    def copy(self, asked: Next, tag: str = "") -> Raw:
+        """`tag` tells it from all others."""
         *rest, hop = asked.chain
         task_id, kwargs = hop["options"]["task_id"], hop["kwargs"]
         embed = {
@@ -173,7 +178,7 @@ class Pattern:
                 "properties": {
                     **message["properties"],
                     "correlation_id": task_id,
-                    "reply_to": reply_to,
+                    "reply_to": asked.reply_to,
                     "delivery_tag": tag or str(uuid.uuid4()),
                 },
             }

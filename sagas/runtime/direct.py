@@ -21,6 +21,7 @@ from sagas.runtime.stencil import Stencils
 from sagas.runtime.verbs import cancel_saga
 from sagas.settings import load, normalise_database_url
 from sagas.store.requests import StartRequest
+from sagas.store.wire import OtherRoute
 from sagas.types import SagaId
 
 if TYPE_CHECKING:
@@ -46,15 +47,28 @@ class DirectLine:
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
         self._engine.check_payload(fields["saga_type"], fields["payload"])
         request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
-        ahead = self._ahead if session is None else None
-        begun = ahead.begin(fields["saga_id"], request.saga_type) if ahead else None
-        answer = self._store.start(request, session=session)
-        saga_id, route = str(answer["saga_id"]), answer["route"]
-        if ahead:
-            ahead.publish(begun, saga_id, request.saga_type, route)
-        elif session is None:
-            publish_route(self._engine.app, saga_id, request.saga_type, route, undo=False)
-        return saga_id
+        if session is not None:
+            return str(self._store.start(request, session=session)["saga_id"])
+        if self._ahead is not None:
+            return self._start_ahead(self._ahead, request)
+        answer = self._store.start(request)
+        publish_route(self._engine.app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
+        return str(answer["saga_id"])
+
+    def _start_ahead(self, ahead: Ahead, request: StartRequest) -> str:
+        """Its message is made, and may be published, while its rows are written."""
+        begun = ahead.begin(str(request.saga_id), request.saga_type, request.idempotency_key)
+        try:
+            answer = self._store.start(replace(request, route=begun.route) if begun and begun.early else request)
+        except OtherRoute:
+            # Nothing is started. What is published already is another id's, and nobody's.
+            ahead.is_other(request.saga_type)
+            begun, answer = None, self._store.start(replace(request, saga_id=SagaId.new()))
+        except Exception:
+            ahead.forget(request.saga_type)
+            raise
+        ahead.publish(begun, str(answer["saga_id"]), request.saga_type, answer["route"])
+        return str(answer["saga_id"])
 
     @cached_property
     def _store(self) -> Store:

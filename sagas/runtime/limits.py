@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
+
+# signal's own looks for an enum's member in vain, which takes fifty times as long.
+from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,6 +23,9 @@ T = TypeVar("T")
 CLAIM_PATIENCE = 120.0
 # How long an attempt that has ended waits to be recorded: an outage spends no attempt, and there is nothing else to do.
 COMMIT_PATIENCE = 3600.0
+# Pauses (seconds) after which a claim looks again for a saga that is not there: its first message may have been
+# published while its rows were written (decision 0019).
+ROWS_AWAITED = (0.001, 0.002, 0.004, 0.008, 0.016)
 # The end of a process comes this long after its step's own timer: it is for code that no signal interrupts.
 KILL_AFTER = 1.0
 
@@ -45,7 +51,7 @@ class time_limit:  # noqa: N801 - used as a function, like contextlib's own
         if not self._here:
             return
         self._in_pool = _in_pool()
-        self._before = signal.getsignal(signal.SIGALRM)
+        self._before = getsignal(signal.SIGALRM)
         if self._before is not _strike:
             signal.signal(signal.SIGALRM, _strike)
         _running.append(self._seconds)

@@ -51,7 +51,7 @@ class Outgoing:
         """
         if not self._is_ours or not self._is_plain(request.chain[-1]["task"]):
             return None
-        return self._copies.make(Next(request.id, request.root_id, request.chain))
+        return self._copies.make(Next(request.id, request.root_id, request.chain, self._app.thread_oid))
 
 
 def send(app: Celery, channel: Any, outgoing: Sequence[Raw]) -> None:

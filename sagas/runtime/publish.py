@@ -54,25 +54,21 @@ def publish_route(
     """
     if not route:
         return True
-    more = {"producer": producer, "parent_id": parent_id, "headers": pack(brings, route) if brings else None}
-    send = partial(send_route, app, saga_id, saga_type, route, undo=undo, countdown=countdown or None, **more)
-    return published(saga_id, send)
-
-
-def send_route(
-    app: Celery,
-    saga_id: SagaId | str,
-    saga_type: str,
-    route: Sequence[Mapping[str, Any]],
-    *,
-    undo: bool,
-    **options: Any,
-) -> None:
-    """Send that message as `send_task` does, with its `options`; raises what kombu raises."""
     first, *after = hops(saga_id, saga_type, route, undo)
     # What `chain(...).apply_async()` sends, without its copies of each signature; and that drops `producer`.
-    kwargs, chain = first["kwargs"], after[::-1] or None
-    app.send_task(first["task"], kwargs=kwargs, root_id=str(saga_id), chain=chain, **first["options"], **options)
+    send = partial(
+        app.send_task,
+        first["task"],
+        kwargs=first["kwargs"],
+        root_id=str(saga_id),
+        parent_id=parent_id,
+        chain=after[::-1] or None,
+        headers=pack(brings, route) if brings else None,
+        countdown=countdown or None,
+        producer=producer,
+        **first["options"],
+    )
+    return published(saga_id, send)
 
 
 def published(saga_id: SagaId | str, send: Callable[[], object]) -> bool:

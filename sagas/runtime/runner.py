@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -16,7 +17,7 @@ from sagas.jsontext import JsonText, to_json
 from sagas.registry import Registry
 from sagas.runtime.ended import HELD, Ended, Hold, Report
 from sagas.runtime.handover import Granted, Handover, MayGoOn
-from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, patiently
+from sagas.runtime.limits import CLAIM_PATIENCE, COMMIT_PATIENCE, ROWS_AWAITED, patiently
 from sagas.runtime.outcomes import Outcome, execute
 from sagas.runtime.renewal import renewed
 from sagas.runtime.transaction import together
@@ -147,7 +148,16 @@ class Runner:
     def _claim(
         self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant, patience: float
     ) -> dict[str, Any]:
-        return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), patience)
+        def ask() -> dict[str, Any]:
+            return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), patience)
+
+        answer = ask()
+        for pause in ROWS_AWAITED:
+            if answer["verdict"] != "unknown_saga":
+                break
+            time.sleep(pause)
+            answer = ask()
+        return answer
 
 
 @dataclass(slots=True)

@@ -76,7 +76,6 @@ def _register_step_task(
     )
     def step(self: Any, saga_id: str) -> None:
         request = self.request  # asked once: Celery looks it up at each mention
-        engine.continuation.begun(request)
         ride = bool(request.chain)
         known = _known_id(saga_id)
         try:

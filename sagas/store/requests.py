@@ -72,6 +72,8 @@ class StartRequest:
     shadow: bool = False
     brought_by: SagaId | None = None
     """The saga whose first message brings this one, too (`sagas.runtime.packs`); of `start_many` only."""
+    route: Sequence[Mapping[str, Any]] | None = None
+    """Of the message that is published already, for this id; of `start` only."""
 
     def parameters(self) -> tuple[Any, ...]:
         return (
@@ -84,4 +86,5 @@ class StartRequest:
             to_json({**(self.metadata or {}), **({SHADOW: True} if self.shadow else {})}),
             self.version,
             self.published,
+            to_json(self.route) if self.route else None,
         )

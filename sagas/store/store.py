@@ -26,7 +26,7 @@ from sagas.types import SagaId
 
 T = TypeVar("T")
 
-START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+START = "SELECT saga_start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 START_MANY = "SELECT saga_start_many(%s, %s, %s, %s, %s, %s)"
 CLAIM = "SELECT saga_claim(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 CLAIM_MANY = "SELECT saga_claim_many(%s::uuid[], %s, %s, %s::uuid[], %s, %s, %s, %s, %s, %s)"
@@ -58,7 +58,10 @@ class Store:
         self._kept, self._keeper = [], os.getpid()
 
     def start(self, request: StartRequest, *, session: Any = None) -> dict[str, Any]:
-        """`{"saga_id", "created", "state", "route"}`; with `session` in the caller's own transaction."""
+        """`{"saga_id", "created", "state", "route"}`; with `session` in the caller's own transaction.
+
+        Raises OtherRoute where the request has another route.
+        """
         if session is not None:
             return dict(self._inside(session, START, request.parameters()))
         return dict(self._call(START, request.parameters()))
@@ -78,7 +81,7 @@ class Store:
             }
             for one in requests
         ]
-        saga_type, _, _, correlation_id, actor, _, metadata, _, published = first.parameters()
+        saga_type, _, _, correlation_id, actor, _, metadata, _, published, _ = first.parameters()
         parameters = (saga_type, to_json(items), correlation_id, actor, metadata, published)
         if session is not None:
             return list(self._inside(session, START_MANY, parameters))

@@ -20,7 +20,7 @@ VERSION_TABLE = "hodei_alembic_version"
 # inherits both. No session setting is needed, so a pooler in transaction mode is no obstacle.
 ENTRY_POINTS = (
     "start_saga(text, jsonb, text, text, text, uuid)",
-    "saga_start(text, jsonb, text, text, text, uuid, jsonb, integer, boolean)",
+    "saga_start(text, jsonb, text, text, text, uuid, jsonb, integer, boolean, jsonb)",
     "saga_start_many(text, jsonb, text, text, jsonb, boolean)",
     "saga_claim(uuid, text, boolean, uuid, text, text, integer, double precision, double precision, uuid)",
     "saga_commit(uuid, text, uuid, text, jsonb, jsonb, jsonb, double precision, boolean, text[], uuid,"

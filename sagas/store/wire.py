@@ -10,12 +10,25 @@ import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from sagas.errors import ConfigurationError, IdempotencyKeyReused, InvalidPayload, StorageUnavailable, UnknownSaga
+from sagas.errors import (
+    ConfigurationError,
+    HodeiError,
+    IdempotencyKeyReused,
+    InvalidPayload,
+    StorageUnavailable,
+    UnknownSaga,
+)
+
+
+class OtherRoute(HodeiError):
+    """The saga would have another route than the message that is published for it (`StartRequest.route`)."""
+
 
 REFUSALS: Mapping[str, type[Exception]] = {
     "SG001": UnknownSaga,
     "SG002": InvalidPayload,
     "SG003": IdempotencyKeyReused,
+    "SG004": OtherRoute,
 }
 
 

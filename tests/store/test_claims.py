@@ -1,10 +1,17 @@
 """Who may claim what: R9, R5, R13 and promise P3."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
-from tests.store.lab import ASKED, LEASE, ONCE, Lab
+from sagas import SagaId
+from sagas.registry import Registry
+from sagas.runtime.runner import Runner
+from sagas.settings import Settings
+from sagas.store.requests import StartRequest
+from tests.store.lab import ASKED, LEASE, NODE, ONCE, Lab, Run
 
 
 def test_a_step_ahead_of_its_turn_is_refused(lab: Lab) -> None:
@@ -175,3 +182,36 @@ def synchronous_commit_of_claim(lab: Lab, saga_id: object, step: str, undo: bool
             return str(cursor.fetchone()["synchronous_commit"])
     finally:
         connection.close()
+
+
+def test_a_claim_that_comes_while_its_saga_is_written(lab: Lab) -> None:
+    """It is refused or granted, and holds the saga's row then: the row may come between two looks at it."""
+    lab.define("order", a={})
+    ids = [SagaId.new() for _ in range(300)]
+    asked = Barrier(2)
+
+    def start() -> None:
+        for saga_id in ids:
+            asked.wait(30)
+            lab.store.start(StartRequest("order", {}, saga_id=saga_id))
+
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(start)
+        for saga_id in ids:
+            run, verdict = Run(lab, saga_id), "unknown_saga"
+            asked.wait(30)
+            while verdict == "unknown_saga":
+                verdict = run.verdict("a")
+            assert verdict == "granted"
+        started.result(30)
+
+
+def test_an_attempt_waits_for_the_rows_of_its_saga(lab: Lab) -> None:
+    """Its message may be there before them (decision 0019); not for long."""
+    runner = Runner(lab.store, Registry([lab.define("order", a={})]), {}, Settings())
+    early, never = SagaId.new(), SagaId.new()
+    with ThreadPoolExecutor(1) as pool:
+        ran = pool.submit(runner.run, early, "a", undo=False, by=NODE)
+        lab.store.start(StartRequest("order", {}, saga_id=early))
+        assert ran.result(30).verdict == "committed"
+    assert runner.run(never, "a", undo=False, by=NODE).verdict == "unknown_saga"

@@ -264,7 +264,7 @@ def test_a_start_is_written_as_many_are(lab: Lab, timeout: float | None, publish
 BY_THE_SETS = """
 CREATE OR REPLACE FUNCTION saga_start(
     p_type text, p_payload jsonb, p_key text, p_correlation text, p_actor text, p_saga uuid, p_metadata jsonb,
-    p_version integer, p_published boolean
+    p_version integer, p_published boolean, p_route jsonb DEFAULT NULL
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN

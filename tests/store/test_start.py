@@ -15,6 +15,7 @@ from sagas.errors import ConfigurationError
 from sagas.store.database import connect_engine
 from sagas.store.requests import StartRequest
 from sagas.store.store import Store
+from sagas.store.wire import OtherRoute
 from tests.store.lab import Lab, wait_until_blocked
 
 START = "SELECT start_saga('order', '{\"n\": 1}', 'order-42') AS saga_id"
@@ -385,3 +386,19 @@ def test_each_step_has_an_id_near_its_sagas(lab: Lab) -> None:
     rows = lab.sql("SELECT saga_id, step_id FROM saga_steps")
     assert len({row["step_id"] for row in rows}) == 1500
     assert {str(row["step_id"])[:13] for row in rows} == {str(first)[:13]}
+
+
+def test_a_saga_with_another_route_than_its_message_is_not_started(lab: Lab) -> None:
+    """Its message may be where its step does not belong (decision 0019)."""
+    lab.define("ship", a={"queue": "depot.{depot}"}, b={})
+    route = lab.store.start(StartRequest("ship", {"depot": "north"}))["route"]
+    other = StartRequest("ship", {"depot": "south"}, saga_id=SagaId.new(), route=route)
+    with pytest.raises(OtherRoute):
+        lab.store.start(other)
+    assert lab.value("SELECT count(*) FROM saga_instances") == 1
+    fits = StartRequest("ship", {"depot": "north"}, saga_id=SagaId.new(), route=route)
+    answer = lab.store.start(fits)
+    assert (answer["created"], answer["route"]) == (True, route)
+    # The reply was lost, and it is asked again.
+    again = lab.store.start(fits)
+    assert (again["created"], again["saga_id"]) == (False, str(fits.saga_id))

@@ -6,16 +6,18 @@ import multiprocessing
 import re
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from time import sleep
 from typing import Any
 
 import pytest
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
-from sagas import IdempotencyKeyReused, SagaClient
+from sagas import IdempotencyKeyReused, InvalidPayload, SagaClient
 from sagas.runtime import ahead, direct, publish
 from tests.harness.database import Query
 from tests.harness.servers import BrokerServer
@@ -76,8 +78,14 @@ def sagas_of(messages: list[dict[str, Any]]) -> list[str]:
     return [body(one)[1]["saga_id"] for one in messages]
 
 
-def test_it_is_celerys_own(client: SagaClient, messages: Messages, afterwards: list[str]) -> None:
-    """As the first two are, which Celery has published: its priority, compression and key, whatever the setting."""
+@pytest.mark.parametrize("compression", ["gzip", None])
+def test_it_is_celerys_own(
+    client: SagaClient, messages: Messages, afterwards: list[str], compression: str | None
+) -> None:
+    """As the first two are, which Celery has published: its priority, compression and key, whatever the setting. Copies
+    of it, where what is compressed does not hide the ids.
+    """
+    client.app.conf.task_compression = compression
     started = start(client, 20)
     assert afterwards == started[:2]
     found = messages()
@@ -104,10 +112,19 @@ def test_of_a_start_that_is_refused_there_is_none(
     assert query.value("SELECT count(*) FROM saga_instances") == 4
 
 
+@contextmanager
+def rows_held_up(query: Query) -> Iterator[None]:
+    """In the body no saga's rows are written."""
+    with query.connect() as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE saga_instances IN ACCESS EXCLUSIVE MODE")
+        yield
+        other.rollback()
+
+
 def test_the_rows_are_there_before_it(
     client: SagaClient, messages: Messages, afterwards: list[str], query: Query
 ) -> None:
-    """A lock holds up the rows: the message is made by then, and is in no queue."""
+    """Of a start with a key the message is made while the rows are held up, and is in no queue."""
     start(client, 2)
     made = threading.Event()
     make = ahead._Desk._make
@@ -117,16 +134,49 @@ def test_the_rows_are_there_before_it(
         made.set()
         return result
 
-    with pytest.MonkeyPatch.context() as patch, query.connect() as other, ThreadPoolExecutor(1) as pool:
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
         patch.setattr(ahead._Desk, "_make", making)
-        with other.cursor() as cursor:
-            cursor.execute("LOCK TABLE saga_instances IN ACCESS EXCLUSIVE MODE")
-            third = pool.submit(start, client, 1)
+        with rows_held_up(query):
+            third = pool.submit(start, client, 1, idempotency_key="k")
             assert made.wait(10)
             assert len(messages()) == 2
-            other.rollback()
         assert sagas_of(messages() if third.result(20) else [])[2:] == third.result()
     assert len(afterwards) == 2
+
+
+def test_it_is_there_before_the_rows(
+    client: SagaClient, messages: Messages, afterwards: list[str], query: Query
+) -> None:
+    """And goes out once more where they come so late that whoever got it may have given up; not before them then."""
+    start(client, 2)
+    with ThreadPoolExecutor(1) as pool:
+        with rows_held_up(query):
+            third = pool.submit(start, client, 1)
+            wait_for(lambda: len(messages()) == 3, 10)
+            sleep(ahead.LATE)
+        assert sagas_of(messages() if third.result(20) else [])[2:] == third.result() * 2
+        with rows_held_up(query):
+            fourth = pool.submit(start, client, 1)
+            sleep(2 * ahead.LATE)
+            assert len(messages()) == 4
+        assert sagas_of(messages() if fourth.result(20) else [])[4:] == fourth.result()
+    fifth = start(client, 2)
+    assert sagas_of(messages())[5:] == fifth
+    assert len(afterwards) == 2
+
+
+def test_a_start_that_fails_is_not_expected_to_do_better_next_time(
+    client: SagaClient, messages: Messages, afterwards: list[str], query: Query
+) -> None:
+    """Its message is nobody's; the next one goes out when its rows are there."""
+    client.start("ship", {"depot": "north"})
+    client.start("ship", {"depot": "north"})
+    with pytest.raises(InvalidPayload):
+        client.start("ship", {})
+    (vain,) = sagas_of(messages())[2:] or [""]
+    assert query.value("SELECT count(*) FROM saga_instances WHERE saga_id::text = %s", vain) == 0
+    last = client.start("ship", {"depot": "north"})
+    assert afterwards[2:] == [str(last.saga_id)]
 
 
 def test_who_hears_of_messages_hears_of_what_is_there(
@@ -149,11 +199,17 @@ def test_who_hears_of_messages_hears_of_what_is_there(
     assert len(afterwards) == 4
 
 
-def test_a_queue_that_the_payload_names(client: SagaClient, messages: Messages, afterwards: list[str]) -> None:
-    """What was expected is what the last two had."""
+def test_a_queue_that_the_payload_names(
+    client: SagaClient, messages: Messages, afterwards: list[str], query: Query
+) -> None:
+    """What was expected is what the last two had: the saga that is to go elsewhere is another one's, by its id."""
     depots = ["north", "north", "north", "south", "north", "north", "north"]
     started = [str(client.start("ship", {"depot": depot}).saga_id) for depot in depots]
     queues = {body(one)[1]["saga_id"]: one["properties"]["delivery_info"]["routing_key"] for one in messages()}
+    # The one that was published before its route was known to be another one: no saga has its id.
+    (vain,) = set(queues) - set(started)
+    assert queues.pop(vain) == "depot.north"
+    assert query.value("SELECT count(*) FROM saga_instances WHERE saga_id::text = %s", vain) == 0
     assert queues == {saga: f"depot.{depot}" for saga, depot in zip(started, depots, strict=True)}
     assert afterwards == [started[number] for number in (0, 1, 3, 4, 5)]
 
@@ -248,7 +304,7 @@ def test_a_maker_that_fails_is_given_up(
     client: SagaClient, messages: Messages, afterwards: list[str], monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     started = start(client, 2)
-    monkeypatch.setattr(ahead, "send_route", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(ahead, "hops", lambda *_, **__: 1 / 0)
     started += start(client, 3)
     assert afterwards == started
     assert sagas_of(messages()) == started

@@ -92,7 +92,7 @@ def test_a_copy_is_what_celery_makes(app: Celery, monkeypatch: pytest.MonkeyPatc
     for number in range(MANY):
         asked = request(str(uuid.uuid4()), *("b", "c", "d")[: 1 + number % 3])
         answer = read(outgoing.following(asked))
-        assert answer == read(make_one(Next(asked.id, asked.root_id, asked.chain)))
+        assert answer == read(make_one(Next(asked.id, asked.root_id, asked.chain, app.thread_oid)))
         queue, message, (args, kwargs, embed) = answer
         assert (queue, args, kwargs) == ("steps", [], {"saga_id": asked.root_id})
         assert message["headers"]["parent_id"] == asked.id

@@ -66,7 +66,8 @@ def ids(message: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def body(message: dict[str, Any], loads: Callable[[bytes], Any] = json.loads) -> Any:
-    return loads(zlib.decompress(base64.b64decode(message["body"])))
+    text = base64.b64decode(message["body"])
+    return loads(zlib.decompress(text) if "compression" in message["headers"] else text)
 
 
 def shape(message: dict[str, Any]) -> str:

@@ -23,6 +23,8 @@ BEGIN
             'correlation_id', correlation_id, 'actor', actor, 'started_at', started_at, 'context', context, 'shadow', shadow,
             'first', completions = 0)
     INTO v_state, v_plain, v_at, v_done, v_grant FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
+    -- Not looked for again below: it may be there by then, and would be nobody's to hold.
+    IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_saga'); END IF;
     -- The plain way: nobody holds the saga up.
     IF v_plain AND NOT p_undo AND v_state IN ('PENDING', 'IN_PROGRESS') THEN
         v_claim := saga_claim_forward(p_saga, v_at, ARRAY[p_step], false, p_attempt, p_node, p_host, p_pid, p_started,
@@ -33,7 +35,6 @@ BEGIN
     END IF;
     IF v_claim IS NULL THEN
         SELECT * INTO s FROM saga_instances WHERE saga_id = p_saga;
-        IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_saga'); END IF;
         SELECT * INTO t FROM saga_steps WHERE saga_id = p_saga AND step_name = p_step;
         IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_step'); END IF;
         v_claim := saga_claim_step(s, t,
