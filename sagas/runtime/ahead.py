@@ -39,7 +39,7 @@ Made = SimpleQueue["Sent | BaseException | None"]
 """Where a message will be."""
 
 PATIENCE = 1.0
-"""Seconds that a start waits for a message which takes longer than its rows: by then something is wrong."""
+"""Seconds that a start waits for a message which takes longer than its rows."""
 
 LATE = sum(ROWS_AWAITED) / 2
 """Seconds between a message and its saga's rows after which whoever got it may not have waited for them."""
@@ -85,7 +85,7 @@ class Ahead:
             return None
         pid = os.getpid()
         desk = self._desks[pid] if pid in self._desks else self._open(pid)
-        if desk is None or desk.closed:
+        if desk is None or desk.closed or desk.behind:
             return None
         # With a key it may be that there is such a saga.
         early = key is None and not self._far and saga_type not in self._various
@@ -126,11 +126,11 @@ class Ahead:
 
     def _put(self, begun: Begun, saga_type: str, written: float) -> bool:
         """Whether Redis has it, for rows that were there at `written`: a hint that comes twice does no harm."""
-        made: Sent | BaseException | None
         try:
             made = begun.made.get(timeout=PATIENCE)
-        except Empty as late:
-            made = late
+        except Empty:  # it hangs: at a broker that does not answer, say
+            begun.desk.behind = True
+            return False
         if isinstance(made, BaseException):
             log.warning("the first messages of %s are made after the rows from now on", saga_type, exc_info=made)
             self._given_up.add(saga_type)
@@ -152,6 +152,8 @@ class _Desk:
     """A thread that makes messages (Celery does, or it is a copy), and what they are sent on."""
 
     closed = False
+    behind = False
+    """Whether a message was waited for in vain, and none has been made since."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -223,17 +225,15 @@ class _Desk:
     def _answer(self, made: Made, early: bool, asked: tuple[str, str, Route, str]) -> None:
         try:
             message = self._make(*asked)
-            if message is None:
-                made.put(None)
-                return
             at, line = time.monotonic(), None
-            if early:
+            if message and early:
                 # Where that fails, who has asked tries again, with patience.
                 with suppress(Exception):
                     line = self._say(message)
-            made.put(Sent(message, at, line))
+            made.put(Sent(message, at, line) if message else None)
         except BaseException as error:  # noqa: BLE001 - for whoever has asked
             made.put(error)
+        self.behind = False
 
     def _make(self, saga_id: str, saga_type: str, route: Route, reply_to: str) -> Raw | None:
         """None where somebody could tell that it was made here, and perhaps in vain."""
