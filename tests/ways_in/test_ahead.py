@@ -19,6 +19,7 @@ from kombu import Exchange, Queue
 
 from sagas import IdempotencyKeyReused, InvalidPayload, SagaClient
 from sagas.runtime import ahead, direct, publish
+from sagas.runtime.limits import ROWS_AWAITED
 from tests.harness.database import Query
 from tests.harness.servers import BrokerServer
 from tests.harness.wait import wait_for
@@ -29,6 +30,12 @@ pytestmark = pytest.mark.slow
 
 CURRENT: ContextVar[object] = ContextVar("current")
 OPTIONS: dict[str, Any] = {"global_keyprefix": "shop:", "queue_order_strategy": "priority"}
+
+
+@pytest.fixture(autouse=True)
+def no_rows_are_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is: a message that goes out twice would be counted."""
+    monkeypatch.setattr(ahead, "LATE", 60.0)
 
 
 @pytest.fixture
@@ -145,10 +152,11 @@ def test_the_rows_are_there_before_it(
 
 
 def test_it_is_there_before_the_rows(
-    client: SagaClient, messages: Messages, afterwards: list[str], query: Query
+    client: SagaClient, messages: Messages, afterwards: list[str], query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And goes out once more where they come so late that whoever got it may have given up; not before them then."""
     start(client, 2)
+    monkeypatch.setattr(ahead, "LATE", sum(ROWS_AWAITED) / 2)
     with ThreadPoolExecutor(1) as pool:
         with rows_held_up(query):
             third = pool.submit(start, client, 1)
@@ -160,8 +168,6 @@ def test_it_is_there_before_the_rows(
             sleep(2 * ahead.LATE)
             assert len(messages()) == 4
         assert sagas_of(messages() if fourth.result(20) else [])[4:] == fourth.result()
-    fifth = start(client, 2)
-    assert sagas_of(messages())[5:] == fifth
     assert len(afterwards) == 2
 
 
@@ -251,8 +257,7 @@ def test_many_threads(client: SagaClient, messages: Messages, afterwards: list[s
     start(client, 2)
     with ThreadPoolExecutor(16) as pool:
         started = [saga for some in pool.map(lambda _: start(client, 10), range(16)) for saga in some]
-    # Some of them twice: their rows were late.
-    assert set(sagas_of(messages())[2:]) == set(started)
+    assert sorted(sagas_of(messages())[2:]) == sorted(started)
     assert len(afterwards) == 2
 
 
