@@ -22,7 +22,12 @@ def collect(system: System, run: Run, plans: list[SagaPlan]) -> list[Case]:
         log[row.saga_id].append(row)
     by_key = {plan.key: plan for plan in plans}
     return [
-        Case(row, steps[saga], events[saga], log[saga], run, by_key.get(row["idempotency_key"]))
+        Case(row, steps[saga], events[saga], log[saga], run, by_key.get(_key(row)))
         for row in query("SELECT * FROM saga_instances ORDER BY started_at")
         for saga in [str(row["saga_id"])]
     ]
+
+
+def _key(row: dict[str, Any]) -> str:
+    """`SagaPlan.keyed` says where it is."""
+    return str(row["idempotency_key"] or row["correlation_id"])

@@ -64,6 +64,13 @@ class SagaPlan:
     """The plan of its child, if it has one."""
 
     @property
+    def keyed(self) -> bool:
+        """Whether its starts have the key as theirs. A client that starts it alone has none: its first message may be
+        out before its rows (decision 0019); the key is the saga's correlation id then.
+        """
+        return self.starts != ("client",)
+
+    @property
     def payload(self) -> dict[str, object]:
         return {"plan": self.actions} | ({} if self.kid is None else {"kid": {"plan": self.kid}})
 

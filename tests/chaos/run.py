@@ -112,7 +112,9 @@ class Starter:
         ids.add(_stubbornly(lambda: by(plan)))
 
     def _by_client(self, plan: SagaPlan) -> str:
-        return str(self.system.client.start(plan.kind, plan.payload, idempotency_key=plan.key).saga_id)
+        key, instead = (plan.key, None) if plan.keyed else (None, plan.key)
+        start = self.system.client.start
+        return str(start(plan.kind, plan.payload, idempotency_key=key, correlation_id=instead).saga_id)
 
     def _by_broker(self, plan: SagaPlan) -> str:
         return str(self.asker().start(plan.kind, plan.payload, idempotency_key=plan.key).saga_id)
