@@ -53,6 +53,22 @@ class Sent(NamedTuple):
     line: Line | None
 
 
+ALIKE = 2
+"""So many starts of a type had the same route, before it is expected of the next one: a payload may name queues."""
+ALIKE_AGAIN = 100
+"""The same, before a message goes out before its rows once more, where that was in vain."""
+LINES = 10
+"""So many are kept that nobody uses, as Celery keeps connections (`broker_pool_limit`)."""
+
+
+class Known(NamedTuple):
+    """Of a type: the route of the last start, how many had it one after the other, and how many make it certain."""
+
+    route: Route = ()
+    times: int = 0
+    wanted: int = ALIKE
+
+
 class Begun(NamedTuple):
     """One that is being made, for a saga that is expected to have this route; `early`: it is published meanwhile."""
 
@@ -68,11 +84,8 @@ class Ahead:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._routes: dict[str, tuple[Route, bool]] = {}
-        """Of each type, that of the last start, and whether the one before had the same: a payload may name queues."""
+        self._routes: dict[str, Known] = {}
         self._given_up: set[str] = set()
-        self._various: set[str] = set()
-        """Types of which no message goes out before the rows: their routes are not always the same."""
         self._far = False
         """Whether the last start took so long that its message would have been there too soon."""
         self._desks: dict[int, _Desk | None] = {}
@@ -80,24 +93,26 @@ class Ahead:
 
     def begin(self, saga_id: str, saga_type: str, key: str | None) -> Begun | None:
         """Right before the statement that starts this saga; None where its message is Celery's to make afterwards."""
-        route, again = self._routes.get(saga_type, ((), False))
-        if not again or self._app.current_worker_task is not None:
+        route, times, wanted = self._routes.get(saga_type, Known())
+        if times < ALIKE or saga_type in self._given_up or self._app.current_worker_task is not None:
             return None
         pid = os.getpid()
         desk = self._desks[pid] if pid in self._desks else self._open(pid)
         if desk is None or desk.closed or desk.behind:
             return None
         # With a key it may be that there is such a saga.
-        early = key is None and not self._far and saga_type not in self._various
+        early = key is None and not self._far and times >= wanted
         return Begun(saga_id, route, early, desk.make(saga_id, saga_type, route, early), desk)
 
     def is_other(self, saga_type: str) -> None:
-        """A start was refused, because its route is not what was expected: payloads name queues, as a rule."""
-        self._various.add(saga_type)
+        """A start was refused, because its route is not what was expected: payloads name queues, or there is a new
+        version.
+        """
+        self._routes[saga_type] = Known(wanted=ALIKE_AGAIN)
 
     def forget(self, saga_type: str) -> None:
         """A start has failed: not much is to be expected of the next one."""
-        self._routes.pop(saga_type, None)
+        self._routes[saga_type] = self._routes.get(saga_type, Known())._replace(times=0)
 
     def _open(self, pid: int) -> _Desk | None:
         # Asked anew: a process may be forked before it is patched. A green thread that waits stops all others.
@@ -113,13 +128,13 @@ class Ahead:
 
     def publish(self, begun: Begun | None, saga_id: str, saga_type: str, route: Route) -> None:
         """The rows are there: the message goes out, as Celery makes it now where it is not what was expected."""
-        known, _ = self._routes.get(saga_type, ((), False))
         expected = begun is not None and (saga_id, route) == (begun.saga_id, begun.route)
         if (begun and expected and self._put(begun, saga_type, time.monotonic())) or publish_route(
             self._app, saga_id, saga_type, route, undo=False
         ):
-            again = bool(route) and route == known and saga_type not in self._given_up
-            self._routes[saga_type] = route, again
+            known = self._routes.get(saga_type, Known())
+            times = known.times + 1 if route == known.route else 1
+            self._routes[saga_type] = known._replace(route=route, times=times if route else 0)
         else:
             # Who waits in vain for a broker waits once, the way Celery does.
             self.forget(saga_type)
@@ -130,6 +145,8 @@ class Ahead:
             made = begun.made.get(timeout=PATIENCE)
         except Empty:  # it hangs: at a broker that does not answer, say
             begun.desk.behind = True
+            if not begun.made.empty():  # since then, and it may have said so already
+                begun.desk.behind = False
             return False
         if isinstance(made, BaseException):
             log.warning("the first messages of %s are made after the rows from now on", saga_type, exc_info=made)
@@ -137,15 +154,16 @@ class Ahead:
             return False
         if made is None:
             return False
-        self._far = written - made.at > LATE
+        far = self._far = written - made.at > LATE
         try:
-            if made.line is None:
-                return begun.desk.put(made.message)
-            begun.desk.hear(made.line)
+            if made.line is not None:
+                begun.desk.hear(made.line)
+                if not far:
+                    return True
+            return begun.desk.put(made.message)
         except Exception as error:  # noqa: BLE001 - kombu's own way tries again, and says so if it has to give up
             log.info("saga %s: its message is published once more (%s)", begun.saga_id, error)
             return False
-        return not self._far or begun.desk.put(made.message)
 
 
 class _Desk:
@@ -160,7 +178,7 @@ class _Desk:
         self._copies = Copies(app)
         self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lines: list[Line] = []
-        """Those that nobody uses just now: as many as messages have been on their way at once."""
+        """Those that nobody uses just now."""
 
     def open(self) -> None:
         Thread(target=self._work, name="hodei-ahead", daemon=True).start()
@@ -168,8 +186,7 @@ class _Desk:
     def close(self) -> None:
         self.closed = True
         self._asked.put(None)
-        while self._lines:
-            self._lines.pop().hang_up()
+        self._hang_up()
 
     def make(self, saga_id: str, saga_type: str, route: Route, early: bool) -> Made:
         """Where it will be: what Celery makes in the caller's context, or would."""
@@ -191,9 +208,9 @@ class _Desk:
             for refusal in line.hear():  # it is full, say
                 raise refusal
         except BaseException:
-            line.hang_up()
+            self._hang_up(line)
             raise
-        if self.closed:
+        if self.closed or len(self._lines) >= LINES:
             line.hang_up()
         else:
             self._lines.append(line)
@@ -212,10 +229,18 @@ class _Desk:
         key, text = message
         try:
             line.say([("LPUSH", line.key(key), text)])
-        except BaseException:  # that was this broker
-            line.hang_up()
+        except BaseException:
+            self._hang_up(line)
             raise
         return line
+
+    def _hang_up(self, *lines: Line) -> None:
+        """These, and those that nobody uses: they all go to the same broker, which may be another one next time."""
+        for line in lines:
+            line.hang_up()
+        with suppress(IndexError):
+            while True:
+                self._lines.pop().hang_up()
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:

@@ -26,7 +26,6 @@ from sagas.types import SagaId
 
 if TYPE_CHECKING:
     from sagas.runtime.ahead import Ahead
-    from sagas.store.store import Store
 
 BATCH = 100
 """Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
@@ -40,18 +39,18 @@ class DirectLine:
             # An app that has sagas installed: its definitions check payloads before anything is written.
             installed = engine_of(app)
             settings = replace(installed.settings, database_url=normalise_database_url(database_url))
-            self._engine = Engine(app, settings, installed.registry)
+            self._engine = Engine(app, settings, installed.registry, keeps=True)
         except ConfigurationError:
-            self._engine = Engine(app, load(database_url=database_url))
+            self._engine = Engine(app, load(database_url=database_url), keeps=True)
 
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str:
         self._engine.check_payload(fields["saga_type"], fields["payload"])
         request = StartRequest(**{**fields, "saga_id": SagaId(fields["saga_id"]), "published": session is None})
         if session is not None:
-            return str(self._store.start(request, session=session)["saga_id"])
+            return str(self._engine.store.start(request, session=session)["saga_id"])
         if self._ahead is not None:
             return self._start_ahead(self._ahead, request)
-        answer = self._store.start(request)
+        answer = self._engine.store.start(request)
         publish_route(self._engine.app, answer["saga_id"], request.saga_type, answer["route"], undo=False)
         return str(answer["saga_id"])
 
@@ -59,22 +58,16 @@ class DirectLine:
         """Its message is made, and may be published, while its rows are written."""
         begun = ahead.begin(str(request.saga_id), request.saga_type, request.idempotency_key)
         try:
-            answer = self._store.start(replace(request, route=begun.route) if begun and begun.early else request)
+            answer = self._engine.store.start(replace(request, route=begun.route) if begun and begun.early else request)
         except OtherRoute:
             # Nothing is started. What is published already is another id's, and nobody's.
             ahead.is_other(request.saga_type)
-            begun, answer = None, self._store.start(replace(request, saga_id=SagaId.new()))
+            begun, answer = None, self._engine.store.start(replace(request, saga_id=SagaId.new()))
         except Exception:
             ahead.forget(request.saga_type)
             raise
         ahead.publish(begun, str(answer["saga_id"]), request.saga_type, answer["route"])
         return str(answer["saga_id"])
-
-    @cached_property
-    def _store(self) -> Store:
-        store = self._engine.store
-        store.keep_connection()
-        return store
 
     @cached_property
     def _ahead(self) -> Ahead | None:
@@ -99,7 +92,7 @@ class DirectLine:
             most = size(self._engine, requests[0].saga_type, len(requests)) if requests else 1
             hundreds = self._written_ahead([packed(batch, most) for batch in batches])
         else:
-            hundreds = (self._store.start_many(batch, session=session) for batch in batches)
+            hundreds = (self._engine.store.start_many(batch, session=session) for batch in batches)
         return [str(answer["saga_id"]) for hundred in hundreds for answer in hundred]
 
     def _written_ahead(self, batches: list[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:
@@ -108,7 +101,7 @@ class DirectLine:
 
         def write(batch: list[StartRequest]) -> list[dict[str, Any]]:
             begun.set()
-            return self._store.start_many(batch)
+            return self._engine.store.start_many(batch)
 
         with ThreadPoolExecutor(1, "hodei-start-many") as database:
             written: Future[list[dict[str, Any]]] | None = None

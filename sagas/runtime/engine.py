@@ -68,6 +68,8 @@ class Engine:
     subscribers: tuple[Subscriber, ...] = ()
     consuming: Consuming = field(default_factory=Consuming)
     """Of this worker, as its incarnation."""
+    keeps: bool = False
+    """Whether its store keeps a connection from the start (`Store`)."""
 
     @cached_property
     def sql(self) -> sa.Engine:
@@ -76,7 +78,7 @@ class Engine:
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.sql, self.settings.db_schema)
+        return Store(self.sql, self.settings.db_schema, keeps=self.keeps)
 
     @cached_property
     def repository(self) -> SagaRepository:
@@ -118,11 +120,11 @@ class Engine:
         publish_found(self.app, self.store.hint(SagaId(saga_id)))
 
     def forget_connections(self) -> None:
-        """In a forked child: the pool belongs to the parent and must not be shared (nor closed)."""
+        """In a pool's child, whose calls come one by one."""
         if "sql" in self.__dict__:
-            self.sql.dispose(close=False)
+            self.store.forget_connections()
         if self.settings.database_url:
-            self.store.keep_connection()
+            self.store.keeps = True
 
 
 def engine_of(app: Celery) -> Engine:

@@ -30,23 +30,18 @@ class Line:
         """As that channel names it there."""
         return f"{self._prefix}{key}"
 
-    def put(self, messages: Sequence[Raw]) -> None:
-        """Put these into their lists. Raises redis-py's ResponseError, too: Redis is full, say."""
-        self.say([("LPUSH", self.key(key), text) for key, text in messages])
-        for refusal in self.hear():
-            raise refusal
-
     def say(self, commands: Sequence[Command]) -> None:
         """Send these, when what was said before is answered."""
-        if self._connection is None:
-            self._connection = self._pool.connection_class(**self._pool.connection_kwargs)
         line = self._connection
-        try:
-            # As a pool does with what it gives: a server may close what is idle.
-            if line.can_read():
-                raise redis.redis.ConnectionError("there is an answer that nobody asked for")
-        except (redis.redis.ConnectionError, redis.redis.TimeoutError, OSError):
-            line.disconnect()
+        if line is None:
+            line = self._connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        else:
+            try:
+                # As a pool does with what it gives: a server may close what is idle.
+                if line.can_read():
+                    raise redis.redis.ConnectionError("there is an answer that nobody asked for")
+            except (redis.redis.ConnectionError, redis.redis.TimeoutError, OSError):
+                line.disconnect()
         line.send_packed_command(line.pack_commands(commands))
         self._unheard = len(commands)
 
@@ -72,9 +67,11 @@ class Line:
 
 
 def put(channel: redis.Channel, messages: Sequence[Raw]) -> None:
-    """`Line.put`, once."""
+    """Put these into their lists, for somebody who does so seldom. Raises what redis-py raises, refusals, too."""
     line = Line(channel)
     try:
-        line.put(messages)
+        line.say([("LPUSH", line.key(key), text) for key, text in messages])
+        for refusal in line.hear():
+            raise refusal
     finally:
         line.hang_up()

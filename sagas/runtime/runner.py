@@ -148,8 +148,11 @@ class Runner:
     def _claim(
         self, saga_id: SagaId, step_name: str, undo: bool, attempt_id: uuid.UUID, by: Claimant, patience: float
     ) -> dict[str, Any]:
+        until = time.monotonic() + patience
+
         def ask() -> dict[str, Any]:
-            return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), patience)
+            left = until - time.monotonic()
+            return patiently(lambda: self._store.claim(saga_id, step_name, undo, attempt_id, by), left)
 
         answer = ask()
         for pause in ROWS_AWAITED:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -40,22 +41,33 @@ EVENT = "SELECT saga_event(%s, %s, %s, %s, %s, %s, %s)"
 class Store:
     """Every statement of the engine. Errors of the connection are `StorageUnavailable`: trouble, never an outcome."""
 
-    def __init__(self, engine: sa.Engine, schema: str | None = None) -> None:
-        """`schema` is where the tables are, for statements on a session of somebody else, who may not look there."""
+    def __init__(self, engine: sa.Engine, schema: str | None = None, *, keeps: bool = False) -> None:
+        """`schema` is where the tables are, for statements on a session of somebody else, who may not look there. If it
+        `keeps` a connection, one stays out of the pool: for a process whose calls mostly come one by one. To take it
+        from there and to give it back takes an idle process as long as a short statement does.
+        """
         self._engine = engine
+        self.keeps = keeps
         self._kept: list[Any] = []
-        self._keeper: int | None = None
+        self._parents: list[Any] = []
+        here = weakref.ref(self)
+
+        def after_a_fork() -> None:
+            if (store := here()) is not None:
+                store.forget_connections()
+
+        os.register_at_fork(after_in_child=after_a_fork)
         self._where = "" if schema is None else '"{}".'.format(schema.replace('"', '""').replace("%", "%%"))
 
     @property
     def engine(self) -> sa.Engine:
         return self._engine
 
-    def keep_connection(self) -> None:
-        """From now on one connection stays out of the pool: for a process whose calls mostly come one by one. To take
-        it from there and to give it back takes an idle process as long as a short statement does.
-        """
-        self._kept, self._keeper = [], os.getpid()
+    def forget_connections(self) -> None:
+        """In a forked child: what its parent has must not be shared, nor closed, and so not be collected either."""
+        self._parents += [self._engine.pool, self._kept]
+        self._kept = []
+        self._engine.dispose(close=False)
 
     def start(self, request: StartRequest, *, session: Any = None) -> dict[str, Any]:
         """`{"saga_id", "created", "state", "route"}`; with `session` in the caller's own transaction.
@@ -292,7 +304,10 @@ class Store:
         except StorageUnavailable as error:
             if not repeat or isinstance(error.__cause__, PoolTimeout):
                 raise
-            # A stale pooled connection, or a lost reply: ids make the same question safe (R5).
+            # A stale connection, and so may all others be, or a lost reply: ids make the same question safe (R5).
+            kept, self._kept = self._kept, []
+            for pooled in kept:
+                pooled.invalidate()
             self._engine.dispose()
             return self._run(one)
 
@@ -314,7 +329,7 @@ class Store:
                     raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}") from error
                 raise translate(error) from error
             finally:
-                if self._keeper and not self._kept and pooled.is_valid and not raw.closed:
+                if self.keeps and not self._kept and pooled.is_valid and not raw.closed:
                     self._kept.append(pooled)
                 else:
                     if pooled.is_valid and not raw.closed:
@@ -326,10 +341,6 @@ class Store:
             raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(cause)}") from error
 
     def _connection(self) -> Any:
-        if self._keeper not in (None, os.getpid()):
-            # A fork: what its parent has must not be shared, nor closed.
-            self._engine.dispose(close=False)
-            self.keep_connection()
         try:
             return self._kept.pop()
         except IndexError:  # it never was there, or another thread has it

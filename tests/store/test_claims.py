@@ -8,6 +8,7 @@ import pytest
 
 from sagas import SagaId
 from sagas.registry import Registry
+from sagas.runtime.limits import ROWS_AWAITED
 from sagas.runtime.runner import Runner
 from sagas.settings import Settings
 from sagas.store.requests import StartRequest
@@ -206,12 +207,18 @@ def test_a_claim_that_comes_while_its_saga_is_written(lab: Lab) -> None:
         started.result(30)
 
 
-def test_an_attempt_waits_for_the_rows_of_its_saga(lab: Lab) -> None:
+def test_an_attempt_waits_for_the_rows_of_its_saga(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its message may be there before them (decision 0019); not for long."""
     runner = Runner(lab.store, Registry([lab.define("order", a={})]), {}, Settings())
-    early, never = SagaId.new(), SagaId.new()
-    with ThreadPoolExecutor(1) as pool:
-        ran = pool.submit(runner.run, early, "a", undo=False, by=NODE)
-        lab.store.start(StartRequest("order", {}, saga_id=early))
-        assert ran.result(30).verdict == "committed"
+    early, never, pauses = SagaId.new(), SagaId.new(), list[float]()
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            lab.store.start(StartRequest("order", {}, saga_id=early))
+
+    monkeypatch.setattr("sagas.runtime.runner.time.sleep", pause)
+    assert runner.run(early, "a", undo=False, by=NODE).verdict == "committed"
+    assert pauses == list(ROWS_AWAITED[:2])
     assert runner.run(never, "a", undo=False, by=NODE).verdict == "unknown_saga"
+    assert pauses[2:] == list(ROWS_AWAITED)

@@ -62,3 +62,19 @@ def test_a_disk_that_is_full(lab: Lab, table: str) -> None:
     assert run.dump() == before
     lab.sql(f"DROP TRIGGER full_disk ON {table}")
     assert run.commit("a", attempt)["verdict"] == "committed"
+
+
+def test_a_kept_connection_that_is_as_stale_as_the_others(lab: Lab) -> None:
+    """What is tried once more does not take it."""
+    lab.define("order", a={})
+    store = Store(lab.engine, keeps=True)
+    store.start(StartRequest("order", {}))
+    (kept,) = store._kept
+    store._kept = []
+    store.start(StartRequest("order", {}))
+    store._kept.append(kept)  # two, as when two threads were at it
+    lab.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert store.start(StartRequest("order", {}))["created"]
