@@ -24,10 +24,11 @@ from kombu import Producer
 from kombu.transport import redis
 from kombu.utils.compat import _detect_environment
 
-from sagas.runtime.copies import Copies, Next, is_own, shaped
+from sagas.runtime.copies import is_own, shaped
+from sagas.runtime.firsts import Firsts
 from sagas.runtime.limits import ROWS_AWAITED
 from sagas.runtime.maker import Raw
-from sagas.runtime.publish import hops, publish_route
+from sagas.runtime.publish import publish_route
 from sagas.runtime.redis_line import Line
 from sagas.runtime.stencil import heard
 
@@ -44,6 +45,13 @@ PATIENCE = 1.0
 LATE = sum(ROWS_AWAITED) / 2
 """Seconds between a message and its saga's rows after which whoever got it may not have waited for them."""
 
+ALIKE = 2
+"""So many starts of a type had the same route, before it is expected of the next one: a payload may name queues."""
+ALIKE_AGAIN = 100
+"""The same, before a message goes out before its rows once more, where that was in vain."""
+LINES = 10
+"""So many are kept that nobody uses, as Celery keeps connections (`broker_pool_limit`)."""
+
 
 class Sent(NamedTuple):
     """A message that is made, and the line that it went out on, if it did; Redis's answer is to be heard there."""
@@ -51,14 +59,6 @@ class Sent(NamedTuple):
     message: Raw
     at: float
     line: Line | None
-
-
-ALIKE = 2
-"""So many starts of a type had the same route, before it is expected of the next one: a payload may name queues."""
-ALIKE_AGAIN = 100
-"""The same, before a message goes out before its rows once more, where that was in vain."""
-LINES = 10
-"""So many are kept that nobody uses, as Celery keeps connections (`broker_pool_limit`)."""
 
 
 class Known(NamedTuple):
@@ -175,7 +175,7 @@ class _Desk:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._copies = Copies(app)
+        self._firsts = Firsts(app)
         self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lines: list[Line] = []
         """Those that nobody uses just now."""
@@ -265,5 +265,4 @@ class _Desk:
         app = self._app
         if heard(app) or shaped(app) or not is_own(app.amqp.Producer, Producer, "publish"):
             return None
-        chain = hops(saga_id, saga_type, route, undo=False)[::-1]
-        return self._copies.made(Next(None, saga_id, chain, reply_to))
+        return self._firsts.make(saga_id, saga_type, route, reply_to)

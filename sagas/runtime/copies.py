@@ -103,8 +103,7 @@ class Copies:
 
     def made(self, asked: Next) -> Raw | None:
         """As `make`, for one thread at a time; raises what Celery raises."""
-        hop = asked.chain[-1]
-        kind = (hop["task"], hop["options"]["queue"], hop["options"].get("priority"))
+        kind = _kind(asked)
         if len(self._patterns) > MOST:
             self._patterns.clear()
         pattern = self._patterns.setdefault(kind, Pattern())
@@ -118,6 +117,11 @@ class Copies:
         else:
             pattern.learn(asked, *made)
         return made
+
+    def trusts(self, asked: Next) -> bool:
+        """Whether all messages of this kind have been alike, but for what is asked."""
+        pattern = self._patterns.get(_kind(asked))
+        return pattern is not None and pattern.is_sure()
 
     def _by_celery(self, asked: Next) -> Raw | None:
         *rest, hop = asked.chain
@@ -134,6 +138,11 @@ class Copies:
         return self._maker.make(hop["options"]["queue"], send)
 
 
+def _kind(asked: Next) -> tuple[Any, ...]:
+    hop = asked.chain[-1]
+    return hop["task"], hop["options"]["queue"], hop["options"].get("priority")
+
+
 class Pattern:
     """Messages of one task, of which only the ids and the body differ."""
 
@@ -143,8 +152,11 @@ class Pattern:
         self._seen = 0
         """Of the same pattern, one after the other; less than none: there is no pattern."""
 
+    def is_sure(self) -> bool:
+        return self._seen >= ALIKE
+
     def trusted(self) -> bool:
-        if self._seen < ALIKE:
+        if not self.is_sure():
             return False
         self._seen += 1
         return self._seen % CHECKED != 0

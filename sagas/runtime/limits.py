@@ -25,7 +25,7 @@ CLAIM_PATIENCE = 120.0
 COMMIT_PATIENCE = 3600.0
 # Pauses (seconds) after which a claim looks again for a saga that is not there: its first message may have been
 # published while its rows were written (decision 0019).
-ROWS_AWAITED = (0.001, 0.002, 0.004, 0.008, 0.016)
+ROWS_AWAITED = (0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128)
 # The end of a process comes this long after its step's own timer: it is for code that no signal interrupts.
 KILL_AFTER = 1.0
 

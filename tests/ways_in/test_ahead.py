@@ -18,7 +18,7 @@ from celery import Celery, signals
 from kombu import Exchange, Queue
 
 from sagas import IdempotencyKeyReused, InvalidPayload, SagaClient
-from sagas.runtime import ahead, direct, publish
+from sagas.runtime import ahead, direct, firsts, publish
 from sagas.runtime.limits import ROWS_AWAITED
 from tests.harness.database import Query
 from tests.harness.servers import BrokerServer
@@ -87,12 +87,17 @@ def sagas_of(messages: list[dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize("compression", ["gzip", None])
 def test_it_is_celerys_own(
-    client: SagaClient, messages: Messages, afterwards: list[str], compression: str | None
+    client: SagaClient,
+    messages: Messages,
+    afterwards: list[str],
+    compression: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the first two are, which Celery has published: its priority, compression and key, whatever the setting. Copies
     of it, where what is compressed does not hide the ids.
     """
     client.app.conf.task_compression = compression
+    monkeypatch.setattr(firsts, "OFTEN", 5)
     started = start(client, 20)
     assert afterwards == started[:2]
     found = messages()
@@ -101,6 +106,7 @@ def test_it_is_celerys_own(
     assert {one["properties"]["reply_to"] for one in found} == {client.app.thread_oid}
     tasks = [one["headers"]["id"] for one in found] + [hop["options"]["task_id"] for one in found for hop in chain(one)]
     assert len(set(tasks)) == 20 * 3
+    assert len({one["properties"]["delivery_tag"] for one in found}) == 20
 
 
 def chain(message: dict[str, Any]) -> Any:
@@ -342,7 +348,7 @@ def test_a_maker_that_fails_is_given_up(
     client: SagaClient, messages: Messages, afterwards: list[str], monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     started = start(client, 2)
-    monkeypatch.setattr(ahead, "hops", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(firsts, "hops", lambda *_, **__: 1 / 0)
     started += start(client, 3)
     assert afterwards == started
     assert sagas_of(messages()) == started
