@@ -4,6 +4,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import psycopg2
 import pytest
 
 from sagas import SagaId
@@ -12,6 +13,8 @@ from sagas.runtime.limits import ROWS_AWAITED
 from sagas.runtime.runner import Runner
 from sagas.settings import Settings
 from sagas.store.requests import StartRequest
+from tests.harness.servers import libpq_url
+from tests.harness.wait import wait_for
 from tests.store.lab import ASKED, LEASE, NODE, ONCE, Lab, Run
 
 
@@ -205,6 +208,21 @@ def test_a_claim_that_comes_while_its_saga_is_written(lab: Lab) -> None:
                 verdict = run.verdict("a")
             assert verdict == "granted"
         started.result(30)
+
+
+def test_a_claim_waits_for_the_start_that_is_under_way(lab: Lab) -> None:
+    """Its message is out (decision 0019), and the statement has not committed yet: one question is enough."""
+    lab.define("order", a={})
+    route = lab.store.start(StartRequest("order", {}))["route"]
+    early = SagaId.new()
+    connection = psycopg2.connect(libpq_url(lab.url))
+    lab.store.start(StartRequest("order", {}, saga_id=early, route=route), session=connection)
+    with ThreadPoolExecutor(1) as pool:
+        verdict = pool.submit(Run(lab, early).verdict, "a")
+        wait_for(lambda: lab.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 10)
+        connection.commit()
+        assert verdict.result(30) == "granted"
+    connection.close()
 
 
 def test_an_attempt_waits_for_the_rows_of_its_saga(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

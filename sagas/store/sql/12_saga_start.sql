@@ -20,6 +20,7 @@ DECLARE
     v_event bigint;
     v_answer jsonb;
 BEGIN
+    IF p_route IS NOT NULL THEN PERFORM pg_advisory_xact_lock(saga_start_key(v_saga)); END IF;
     SELECT version, steps, max_payload, v_now + make_interval(secs => timeout_s) INTO v_version, v_steps, v_max, v_deadline
     FROM saga_definitions
     WHERE name = p_type AND (p_version IS NULL OR version = p_version) ORDER BY version DESC LIMIT 1;

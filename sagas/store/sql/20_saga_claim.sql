@@ -17,14 +17,19 @@ DECLARE
     v_outputs jsonb := '{}';
     v_claim jsonb;
 BEGIN
-    -- Not the whole row: so many columns are dear to describe, and to hand on.
-    SELECT state, live_claims = 0 AND paused_at IS NULL AND (quiet_at IS NULL OR quiet_at <= saga_now()), current_step,
-        completions, jsonb_build_object('verdict', 'granted', 'saga_type', saga_type, 'version', version,
-            'correlation_id', correlation_id, 'actor', actor, 'started_at', started_at, 'context', context, 'shadow', shadow,
-            'first', completions = 0)
-    INTO v_state, v_plain, v_at, v_done, v_grant FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
-    -- Not looked for again below: it may be there by then, and would be nobody's to hold.
-    IF NOT FOUND THEN RETURN jsonb_build_object('verdict', 'unknown_saga'); END IF;
+    FOR v_look IN 1..2 LOOP
+        -- Not the whole row: so many columns are dear to describe, and to hand on.
+        SELECT state, live_claims = 0 AND paused_at IS NULL AND (quiet_at IS NULL OR quiet_at <= saga_now()), current_step,
+            completions, jsonb_build_object('verdict', 'granted', 'saga_type', saga_type, 'version', version,
+                'correlation_id', correlation_id, 'actor', actor, 'started_at', started_at, 'context', context,
+                'shadow', shadow, 'first', completions = 0)
+        INTO v_state, v_plain, v_at, v_done, v_grant FROM saga_instances WHERE saga_id = p_saga FOR UPDATE;
+        EXIT WHEN FOUND;
+        -- Not looked for below: it may be there by then, and would be nobody's to hold.
+        IF v_look = 2 THEN RETURN jsonb_build_object('verdict', 'unknown_saga'); END IF;
+        -- It may be written just now; if it is, until that is over.
+        PERFORM pg_advisory_xact_lock_shared(saga_start_key(p_saga));
+    END LOOP;
     -- The plain way: nobody holds the saga up.
     IF v_plain AND NOT p_undo AND v_state IN ('PENDING', 'IN_PROGRESS') THEN
         v_claim := saga_claim_forward(p_saga, v_at, ARRAY[p_step], false, p_attempt, p_node, p_host, p_pid, p_started,
