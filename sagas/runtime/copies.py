@@ -94,15 +94,15 @@ class Copies:
         if not self._lock.acquire(timeout=0.05):
             return None
         try:
-            return self.made(asked)
+            return self._make(asked)
         except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
-            log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
+            log.warning("messages like the one of saga %s are left to Celery: %s", asked.root_id, error)
+            self._patterns[_kind(asked)] = None
             return None
         finally:
             self._lock.release()
 
-    def made(self, asked: Next) -> Raw | None:
-        """As `make`, for one thread at a time; raises what Celery raises."""
+    def _make(self, asked: Next) -> Raw | None:
         kind = _kind(asked)
         if len(self._patterns) > MOST:
             self._patterns.clear()

@@ -58,7 +58,7 @@ class DirectLine:
         """Its message is made, and may be published, while its rows are written."""
         begun = ahead.begin(str(request.saga_id), request.saga_type, request.idempotency_key)
         try:
-            answer = self._engine.store.start(replace(request, route=begun.route) if begun and begun.early else request)
+            answer = self._engine.store.start(replace(request, route=begun.route) if begun and begun.line else request)
         except OtherRoute:
             # Nothing is started. What is published already is another id's, and nobody's.
             ahead.is_other(request.saga_type)

@@ -12,30 +12,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery
+from kombu import Producer
 
-from sagas.runtime.copies import MOST, Copies, Next
+from sagas.runtime.copies import MOST, Copies, Next, is_own, shaped
 from sagas.runtime.maker import Raw
 from sagas.runtime.publish import hops
+from sagas.runtime.stencil import heard, listened
 
 OFTEN = 100
-"""So many messages are of one pattern, then it is taken from another one."""
+"""So many messages are of one pattern; then it is asked again whether there may be one, and another one is taken."""
 
 
 class Firsts:
-    """Of one app, whose broker is a Redis (`on_redis`); for one thread at a time."""
+    """Of one app, whose broker is a Redis (`on_redis`)."""
 
     def __init__(self, app: Celery) -> None:
+        self._app = app
         self._copies = Copies(app)
         self._patterns: dict[Any, _Pattern] = {}
 
     def make(self, saga_id: str, saga_type: str, route: Sequence[Mapping[str, Any]], reply_to: str) -> Raw | None:
-        """None if Celery is to publish it itself. Raises what Celery raises."""
+        """None if Celery is to publish it itself, because somebody could tell, or it is not one text for one list."""
+        if listened():
+            return None
         kind = (saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
         pattern = self._patterns.get(kind)
         if pattern is not None and pattern.left > 0:
             return pattern.copy(saga_id, reply_to)
+        app = self._app
+        if heard(app) or shaped(app) or not is_own(app.amqp.Producer, Producer, "publish"):
+            return None
         asked = Next(None, saga_id, hops(saga_id, saga_type, route, undo=False)[::-1], reply_to)
-        made = self._copies.made(asked)
+        made = self._copies.make(asked)
         if made is not None and self._copies.trusts(asked):
             if len(self._patterns) > MOST:
                 self._patterns.clear()

@@ -30,6 +30,10 @@ class Line:
         """As that channel names it there."""
         return f"{self._prefix}{key}"
 
+    def is_up(self) -> bool:
+        """Whether it is connected, as far as this end knows: a server may close what is idle."""
+        return self._connection is not None and not self._connection.can_read()
+
     def say(self, commands: Sequence[Command]) -> None:
         """Send these, when what was said before is answered."""
         line = self._connection

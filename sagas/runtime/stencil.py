@@ -20,9 +20,14 @@ from sagas.types import SagaId
 LISTENED = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
 
 
+def listened() -> bool:
+    """Whether somebody in this process hears of each message that it sends, by Celery's signals."""
+    return any(signal.receivers for signal in LISTENED)
+
+
 def heard(app: Celery) -> bool:
-    """Whether somebody hears of each message that this process sends: Celery's signals, events."""
-    return bool(app.conf.task_send_sent_event or any(signal.receivers for signal in LISTENED))
+    """Whether anybody does: by Celery's signals, by events."""
+    return listened() or bool(app.conf.task_send_sent_event)
 
 
 class Stencils:
