@@ -62,13 +62,10 @@ class SagaPlan:
     cancel_after: float | None = None
     kid: dict[str, str] | None = None
     """The plan of its child, if it has one."""
-
-    @property
-    def keyed(self) -> bool:
-        """Whether its starts have the key as theirs. A client that starts it alone has none: its first message may be
-        out before its rows (decision 0019); the key is the saga's correlation id then.
-        """
-        return self.starts != ("client",)
+    keyed: bool = True
+    """Whether its starts have the key as theirs. What a client starts alone has none: its first message may be out before
+    its rows (decision 0019); the key is the saga's correlation id then.
+    """
 
     @property
     def payload(self) -> dict[str, object]:
@@ -144,14 +141,15 @@ def _saga(dice: random.Random, key: str) -> SagaPlan:
     starts = (dice.choice(WAYS[:3]), *(dice.choice(WAYS) for _ in range(several - 1)))
     cancel = dice.uniform(0, 3) if dice.random() < CANCELLED else None
     kept = {name: action for name, action in actions.items() if action != "ok"}
-    return SagaPlan(key, kind, kept, starts, cancel)
+    return SagaPlan(key, kind, kept, starts, cancel, keyed=starts != ("client",))
 
 
 def _family(dice: random.Random, key: str) -> SagaPlan:
     """Parent or child may turn round, and either be cancelled."""
     own, kid = _saga(dice, key), _saga(dice, key)
     actions = {name: action for name, action in _plain(own.actions).items() if not name.endswith("two")}
-    return SagaPlan(key, "chaos_family", actions, own.starts, own.cancel_after, _plain(kid.actions))
+    kid_actions = _plain(kid.actions)
+    return SagaPlan(key, "chaos_family", actions, own.starts, own.cancel_after, kid_actions, own.keyed)
 
 
 def _plain(actions: dict[str, str]) -> dict[str, str]:
