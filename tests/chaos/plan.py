@@ -63,8 +63,8 @@ class SagaPlan:
     kid: dict[str, str] | None = None
     """The plan of its child, if it has one."""
     keyed: bool = True
-    """Whether its starts have the key as theirs. What a client starts alone has none: its first message may be out before
-    its rows (decision 0019); the key is the saga's correlation id then.
+    """Whether its starts have the key as theirs. What a client starts alone has none: its first message may be out
+    before its rows (decision 0019); the key is the saga's correlation id then.
     """
 
     @property
