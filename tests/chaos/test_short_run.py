@@ -38,7 +38,7 @@ def test_every_statement_of_the_store_is_a_gap_of_the_chaos_run_or_says_why_not(
         "pause": "a person's verb, in the process of the command line; reconcile finds what it did not publish",
         "mend": "a person's verb, the same",
         "renew": "only where a pool has threads; a kill ends the renewal with its step",
-        "keep_connection": "asks nothing",
+        "forget_connections": "asks nothing",
         "record_event": "in the caller's own transaction",
     }
     assert {name for name in vars(Store) if not name.startswith("_")} == armed | set(why_not)
