@@ -130,7 +130,8 @@ class Ahead:
             return None
         with suppress(Exception):  # there is another way, and it says what is wrong
             if line.is_up():
-                return self._say(line, message)
+                line.send(line.pushing([message]))
+                return line
         self._hang_up(line)
         return None
 
@@ -145,17 +146,13 @@ class Ahead:
                 if not isinstance(channel, redis.Channel):  # it has failed over to another broker
                     return False
                 line = Line(channel)
-        self._hear(self._say(line, message))
-        return True
-
-    def _say(self, line: Line, message: Raw) -> Line:
-        key, text = message
         try:
-            line.say([("LPUSH", line.key(key), text)])
+            line.say(line.pushing([message]))
         except BaseException:
             self._hang_up(line)
             raise
-        return line
+        self._hear(line)
+        return True
 
     def _hear(self, line: Line) -> None:
         """What Redis answers to a message; then the line is free."""

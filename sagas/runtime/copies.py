@@ -96,8 +96,7 @@ class Copies:
         try:
             return self._make(asked)
         except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
-            log.warning("messages like the one of saga %s are left to Celery: %s", asked.root_id, error)
-            self._patterns[_kind(asked)] = None
+            log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
             return None
         finally:
             self._lock.release()

@@ -98,7 +98,7 @@ class QoS(redis.QoS):
             if not (over or outgoing):
                 self._hear()
                 return
-            commands: list[tuple[Any, ...]] = [("LPUSH", self._line.key(key), text) for key, text in outgoing]
+            commands = self._line.pushing(outgoing)
             if over:
                 commands.append(("ZREM", self._line.key(self.unacked_index_key), *over))
                 commands.append(("HDEL", self._line.key(self.unacked_key), *over))

@@ -30,12 +30,16 @@ class Line:
         """As that channel names it there."""
         return f"{self._prefix}{key}"
 
+    def pushing(self, messages: Sequence[Raw]) -> list[Command]:
+        """What puts these into their lists."""
+        return [("LPUSH", self.key(key), text) for key, text in messages]
+
     def is_up(self) -> bool:
         """Whether it is connected, as far as this end knows: a server may close what is idle."""
         return self._connection is not None and not self._connection.can_read()
 
     def say(self, commands: Sequence[Command]) -> None:
-        """Send these, when what was said before is answered."""
+        """Send these, when what was said before is answered, by a connection that is up."""
         line = self._connection
         if line is None:
             line = self._connection = self._pool.connection_class(**self._pool.connection_kwargs)
@@ -46,7 +50,11 @@ class Line:
                     raise redis.redis.ConnectionError("there is an answer that nobody asked for")
             except (redis.redis.ConnectionError, redis.redis.TimeoutError, OSError):
                 line.disconnect()
-        line.send_packed_command(line.pack_commands(commands))
+        self.send(commands)
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """The same for whoever has just asked whether it `is_up`."""
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
         self._unheard = len(commands)
 
     def hear(self) -> list[redis.redis.ResponseError]:
@@ -74,7 +82,7 @@ def put(channel: redis.Channel, messages: Sequence[Raw]) -> None:
     """Put these into their lists, for somebody who does so seldom. Raises what redis-py raises, refusals, too."""
     line = Line(channel)
     try:
-        line.say([("LPUSH", line.key(key), text) for key, text in messages])
+        line.say(line.pushing(messages))
         for refusal in line.hear():
             raise refusal
     finally:

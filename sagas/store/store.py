@@ -50,13 +50,7 @@ class Store:
         self.keeps = keeps
         self._kept: list[Any] = []
         self._parents: list[Any] = []
-        here = weakref.ref(self)
-
-        def after_a_fork() -> None:
-            if (store := here()) is not None:
-                store.forget_connections()
-
-        os.register_at_fork(after_in_child=after_a_fork)
+        _STORES.add(self)
         self._where = "" if schema is None else '"{}".'.format(schema.replace('"', '""').replace("%", "%%"))
 
     @property
@@ -345,6 +339,17 @@ class Store:
             return self._kept.pop()
         except IndexError:  # it never was there, or another thread has it
             return self._engine.raw_connection()
+
+
+_STORES: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_a_fork() -> None:
+    for store in _STORES:
+        store.forget_connections()
+
+
+os.register_at_fork(after_in_child=_after_a_fork)
 
 
 def _granted(answer: Mapping[str, Any]) -> dict[str, Any]:
