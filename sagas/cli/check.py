@@ -98,6 +98,7 @@ def _require_tables(engine: Engine) -> None:
 
     schema = engine.settings.db_schema
     with reading(), engine.sql.connect() as connection:
+        isolation = connection.exec_driver_sql("SHOW default_transaction_isolation").scalar_one()
         inspector = sa.inspect(connection)
         there: list[str] = []
         if inspector.has_table(VERSION_TABLE, schema=schema):
@@ -113,6 +114,12 @@ def _require_tables(engine: Engine) -> None:
         raise ConfigurationError("the database was made by a newer version; update hodei-sagas here") from None
     if not newest:
         raise ConfigurationError("the database is not at the newest version; run: hodei db upgrade")
+    # Rows are locked, then read (R3); stricter, a claim beside its saga's start makes one of them fail.
+    if isolation != "read committed":
+        raise ConfigurationError(
+            f"this role's transactions are {isolation}; the engine's are to be read committed:"
+            " ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
+        )
 
 
 def _with_ancestors(script: ScriptDirectory, revisions: list[str]) -> set[str]:

@@ -61,16 +61,22 @@ class Ahead:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._firsts = Firsts(app)
         self._routes: dict[str, Known] = {}
         self._far = False
         """Whether the last start took so long that its message would have been there too soon."""
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        """A fork's lines, messages (which name their process) and locks are its parent's."""
+        self._firsts = Firsts(self._app)
         self._lines: list[Line] = []
         """Those that nobody uses just now."""
         self._pid = os.getpid()
 
     def begin(self, saga_id: str, saga_type: str, key: str | None) -> Begun | None:
         """Right before the statement that starts this saga; None where its message is Celery's to make afterwards."""
+        if self._pid != os.getpid():
+            self._begin_process()
         route, times, wanted = self._routes.get(saga_type, Known())
         if times < ALIKE or self._app.current_worker_task is not None:  # whose id would be its parent's
             return None
@@ -97,16 +103,21 @@ class Ahead:
         self._routes[saga_type] = self._routes.get(saga_type, Known())._replace(times=0)
 
     def publish(self, begun: Begun | None, saga_id: str, saga_type: str, route: Route) -> None:
-        """The rows are there: the message goes out, as Celery makes it now where it is not what was expected."""
+        """The rows are there: the message goes out, as Celery makes it now where it is not what was expected. Without a
+        route the saga was there before: another start's, by its key, or this one's, whose first reply was lost.
+        """
+        if not route:
+            if begun is None or begun.line is None or saga_id != begun.saga_id:
+                return
+            route = begun.route
         expected = begun is not None and (saga_id, route) == (begun.saga_id, begun.route)
         if (begun and expected and self._is_out(begun)) or publish_route(
             self._app, saga_id, saga_type, route, undo=False
         ):
             known = self._routes.get(saga_type, Known())
             times = known.times + 1 if route == known.route else 1
-            self._routes[saga_type] = known._replace(route=route, times=times if route else 0)
+            self._routes[saga_type] = known._replace(route=route, times=times)
         else:
-            # Who waits in vain for a broker waits once, the way Celery does.
             self.forget(saga_type)
 
     def _is_out(self, begun: Begun) -> bool:
@@ -125,7 +136,7 @@ class Ahead:
     def _say_early(self, message: Raw) -> Line | None:
         """The line that it goes out on; None where there is none that is up: no rows wait for a broker."""
         try:
-            line = self._idle().pop()
+            line = self._lines.pop()
         except IndexError:
             return None
         with suppress(Exception):  # there is another way, and it says what is wrong
@@ -138,10 +149,12 @@ class Ahead:
     def _put(self, message: Raw) -> bool:
         """To where Celery's own messages go; whether that is a Redis still."""
         try:
-            line = self._idle().pop()
+            line = self._lines.pop()
         except IndexError:
             timeout = self._app.conf.broker_pool_acquire_timeout
             with self._app.pool.acquire(block=True, timeout=timeout) as connection:
+                if not connection.connected:  # who waits in vain for a broker waits once, the way Celery does
+                    return False
                 channel = connection.default_channel
                 if not isinstance(channel, redis.Channel):  # it has failed over to another broker
                     return False
@@ -162,21 +175,14 @@ class Ahead:
         except BaseException:
             self._hang_up(line)
             raise
-        idle = self._idle()
-        if len(idle) < LINES:
-            idle.append(line)
+        if len(self._lines) < LINES:
+            self._lines.append(line)
         else:
             line.hang_up()
 
     def _hang_up(self, line: Line) -> None:
         """This, and those that nobody uses: they all go to the same broker, which may be another one next time."""
         line.hang_up()
-        idle = self._idle()
         with suppress(IndexError):
             while True:
-                idle.pop().hang_up()
-
-    def _idle(self) -> list[Line]:
-        if self._pid != os.getpid():  # a fork: the lines are its parent's
-            self._pid, self._lines = os.getpid(), []
-        return self._lines
+                self._lines.pop().hang_up()

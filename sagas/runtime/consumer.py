@@ -32,16 +32,27 @@ class PatientConsumer(Consumer):
 
     def connection_for_read(self, heartbeat: int | None = None) -> Any:
         """On Redis by a channel of ours."""
-        connection = self.app.connection_for_read(heartbeat=heartbeat)
-        if on_redis(connection):
-            from sagas.runtime.redis_channel import Transport
+        connection = self._by_ours(self.app.connection_for_read(heartbeat=heartbeat))
+        while (ours := self._by_ours(self.ensure_connected(connection))) is not connection:
+            # It has failed over to another URL, and kombu goes by what that one says.
+            connection.release()
+            connection = ours
+        return connection
 
-            connection = self.app.connection_for_read(heartbeat=heartbeat, transport=Transport)
-            tasks = self.app.tasks.items()
-            connection.transport.saga_tasks = frozenset(name for name, task in tasks if isinstance(task, GoesOn))
-            # What it is called, in the log and by `celery inspect`.
-            connection.transport_cls = "redis"
-        return self.ensure_connected(connection)
+    def _by_ours(self, connection: Any) -> Any:
+        """The same connection, not yet made, where this one is to a Redis and goes by kombu's own channel."""
+        if not on_redis(connection):
+            return connection
+        from sagas.runtime.redis_channel import Transport
+
+        if isinstance(connection.transport, Transport):
+            return connection
+        ours = connection.clone(transport=Transport)
+        tasks = self.app.tasks.items()
+        ours.transport.saga_tasks = frozenset(name for name, task in tasks if isinstance(task, GoesOn))
+        # What it is called, in the log and by `celery inspect`.
+        ours.transport_cls = "redis"
+        return ours
 
     def on_ready(self) -> None:
         """It consumes, for the first time or again."""

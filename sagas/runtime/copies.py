@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from celery import Celery
 from celery.app.amqp import AMQP
 from celery.app.routes import MapRoute
-from kombu import Connection
+from kombu import Connection, Producer
 from kombu.utils.json import dumps
 
 from sagas.runtime.stencil import heard
@@ -51,14 +51,20 @@ def shaped(app: Celery) -> bool:
     """Whether the user's own code has a say in each message: it may ask more than what the message shows."""
     own = is_own(type(app), Celery, "send_task") and "send_task" not in vars(app)
     amqp = app.amqp
-    own = own and type(amqp) is AMQP and amqp.send_task_message.__module__ == AMQP.__module__
+    own = own and type(amqp) is AMQP and is_own(AMQP, AMQP, "as_task_v2") and is_own(amqp.Producer, Producer, "publish")
+    own = own and _is_of(amqp.send_task_message, AMQP) and _is_of(amqp.create_task_message, AMQP)
     return not (own and all(type(one) is MapRoute for one in amqp.routes))
 
 
 def is_own(kind: type, base: type, name: str) -> bool:
-    """Whether the class has that method of Celery's, neither overridden nor patched."""
+    """Whether the class has that method of Celery's or kombu's, neither overridden nor patched."""
     method = getattr(base, name)
-    return getattr(kind, name) is method and method.__module__ == base.__module__ and not hasattr(method, "__wrapped__")
+    return getattr(kind, name) is method and _is_of(method, base)
+
+
+def _is_of(method: Any, base: type) -> bool:
+    """Whether it was written where the class was."""
+    return method.__module__ == base.__module__ and not hasattr(method, "__wrapped__")
 
 
 class Next(NamedTuple):
@@ -88,27 +94,27 @@ class Copies:
 
         return Maker(self._app)
 
-    def make(self, asked: Next) -> Raw | None:
-        """To be put into its list by somebody; None if Celery is to publish it itself."""
+    def make(self, asked: Next, *, anew: bool = False) -> Raw | None:
+        """To be put into its list by somebody; None if Celery is to publish it itself. `anew`: no copy."""
         # Whoever listens may publish, too: nobody waits behind that.
         if not self._lock.acquire(timeout=0.05):
             return None
         try:
-            return self._make(asked)
+            return self._make(asked, anew)
         except Exception as error:  # noqa: BLE001 - whatever it is: there is another way
             log.warning("a message of saga %s is left to Celery: %s", asked.root_id, error)
             return None
         finally:
             self._lock.release()
 
-    def _make(self, asked: Next) -> Raw | None:
+    def _make(self, asked: Next, anew: bool) -> Raw | None:
         kind = _kind(asked)
         if len(self._patterns) > MOST:
             self._patterns.clear()
         pattern = self._patterns.setdefault(kind, Pattern())
         if pattern is None:
             return None
-        if pattern.trusted() and not heard(self._app) and not shaped(self._app):
+        if not anew and pattern.trusted() and not heard(self._app) and not shaped(self._app):
             return pattern.copy(asked)
         made = self._by_celery(asked)
         if made is None:

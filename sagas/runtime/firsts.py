@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery
-from kombu import Producer
 
-from sagas.runtime.copies import MOST, Copies, Next, is_own, shaped
+from sagas.runtime.copies import MOST, Copies, Next, shaped
 from sagas.runtime.maker import Raw
 from sagas.runtime.publish import hops
 from sagas.runtime.stencil import heard, listened
@@ -40,10 +39,10 @@ class Firsts:
         if pattern is not None and pattern.left > 0:
             return pattern.copy(saga_id, reply_to)
         app = self._app
-        if heard(app) or shaped(app) or not is_own(app.amqp.Producer, Producer, "publish"):
+        if heard(app) or shaped(app):
             return None
         asked = Next(None, saga_id, hops(saga_id, saga_type, route, undo=False)[::-1], reply_to)
-        made = self._copies.make(asked)
+        made = self._copies.make(asked, anew=True)
         if made is not None and self._copies.trusts(asked):
             if len(self._patterns) > MOST:
                 self._patterns.clear()
@@ -60,7 +59,7 @@ class _Pattern:
         self.left = OFTEN
         self._key = key
         self._body = base64.b64decode(message["body"]).decode()
-        self._around = text.replace(message["body"], _BODY)
+        self._head, self._tail = text.split(message["body"], 1)
         self._saga_id = made.root_id
         self._after = after
         self._own = (task_id, message["properties"]["delivery_tag"])
@@ -71,11 +70,8 @@ class _Pattern:
         body = self._body.replace(self._saga_id, saga_id)
         for one in self._after:
             body = body.replace(one, str(uuid.uuid4()))
-        text = self._around.replace(self._saga_id, saga_id).replace(self._reply_to, reply_to)
-        for one in self._own:
-            text = text.replace(one, str(uuid.uuid4()))
-        return self._key, text.replace(_BODY, base64.b64encode(body.encode()).decode())
-
-
-_BODY = "<body>"
-"""Of no message: what is between these is base64 there."""
+        ids = [(self._saga_id, saga_id), (self._reply_to, reply_to), *((one, str(uuid.uuid4())) for one in self._own)]
+        head, tail = self._head, self._tail
+        for old, new in ids:
+            head, tail = head.replace(old, new), tail.replace(old, new)
+        return self._key, f"{head}{base64.b64encode(body.encode()).decode()}{tail}"

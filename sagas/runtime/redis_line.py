@@ -53,8 +53,11 @@ class Line:
         self.send(commands)
 
     def send(self, commands: Sequence[Command]) -> None:
-        """The same for whoever has just asked whether it `is_up`."""
-        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        """The same for whoever has just asked whether it `is_up`. Redis's answer is not waited for, to redis-py's PING
+        after an idle time (`health_check_interval`) neither: who hears finds out as much.
+        """
+        line = self._connection
+        line.send_packed_command(line.pack_commands(commands), check_health=False)
         self._unheard = len(commands)
 
     def hear(self) -> list[redis.redis.ResponseError]:

@@ -22,7 +22,7 @@ from sagas.results import DomainEvent
 from sagas.settings import LEASE_MARGIN
 from sagas.store.answers import PLAIN_GRANT, Backlog, Looked
 from sagas.store.requests import Attempt, Claimant, Onward, StartRequest
-from sagas.store.wire import array, execute_on, first_line, is_trouble, translate
+from sagas.store.wire import array, execute_on, first_line, is_held_up, is_trouble, translate, waited_in_vain
 from sagas.types import SagaId
 
 T = TypeVar("T")
@@ -296,13 +296,14 @@ class Store:
         try:
             return self._run(one)
         except StorageUnavailable as error:
-            if not repeat or isinstance(error.__cause__, PoolTimeout):
+            if not repeat or isinstance(error.__cause__, PoolTimeout) or waited_in_vain(error):
                 raise
-            # A stale connection, and so may all others be, or a lost reply: ids make the same question safe (R5).
-            kept, self._kept = self._kept, []
-            for pooled in kept:
-                pooled.invalidate()
-            self._engine.dispose()
+            if not is_held_up(error):
+                # A stale connection, and so may all others be, or a lost reply: ids make the same question safe (R5).
+                kept, self._kept = self._kept, []
+                for pooled in kept:
+                    pooled.invalidate()
+                self._engine.dispose()
             return self._run(one)
 
     def _run(self, work: Callable[[Any], T]) -> T:
@@ -319,7 +320,8 @@ class Store:
                     return work(cursor)
             except psycopg2.Error as error:
                 if is_trouble(raw, error):
-                    pooled.invalidate()
+                    if not is_held_up(error):
+                        pooled.invalidate()
                     raise StorageUnavailable(f"PostgreSQL does not answer: {first_line(error)}") from error
                 raise translate(error) from error
             finally:

@@ -49,9 +49,19 @@ def is_away(error: BaseException) -> bool:
     return cause.pgcode is None or cause.pgcode.startswith(("08", "40", "53", "57P"))
 
 
-def is_held_up(error: StorageUnavailable) -> bool:
-    """Whether PostgreSQL is there, and waited for a lock in vain (class 55) or undid a deadlock (class 40)."""
-    return str(getattr(error.__cause__, "pgcode", None) or "").startswith(("55", "40"))
+def is_held_up(error: BaseException) -> bool:
+    """Whether PostgreSQL is there, and waited for a lock in vain or undid a deadlock (class 40)."""
+    return waited_in_vain(error) or _code(error).startswith("40")
+
+
+def waited_in_vain(error: BaseException) -> bool:
+    """For a lock (class 55), as long as a statement may (`lock_timeout`)."""
+    return _code(error).startswith("55")
+
+
+def _code(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error, StorageUnavailable) else error
+    return str(getattr(cause, "pgcode", None) or "")
 
 
 def _operational(error: psycopg2.Error) -> bool:

@@ -93,6 +93,16 @@ def test_a_database_of_another_version(environment: pytest.MonkeyPatch, query: Q
     assert problems()["database"] == ["the database was made by a newer version; update hodei-sagas here"]
 
 
+def test_a_role_whose_transactions_are_serializable(environment: pytest.MonkeyPatch, query: Query) -> None:
+    """In this database."""
+    query(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable',"
+        " current_database()); END $$"
+    )
+    (line,) = problems()["database"]
+    assert line.startswith("this role's transactions are serializable; ")
+
+
 @pytest.mark.database("engine")
 def test_the_platforms_tables_are_not_asked_of_an_app_of_ones_own(environment: pytest.MonkeyPatch) -> None:
     assert "database" not in problems("-A", "tests.cli_saga.app_elsewhere")

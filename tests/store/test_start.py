@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from sagas import IdempotencyKeyReused, InvalidPayload, SagaId, UnknownSaga
-from sagas.errors import ConfigurationError
+from sagas.errors import ConfigurationError, StorageUnavailable
 from sagas.store.database import connect_engine
 from sagas.store.requests import StartRequest
 from sagas.store.store import Store
@@ -145,6 +145,29 @@ def test_a_caller_that_waits_too_long_is_told(shop: Lab) -> None:
     finally:
         first.close()
         second.close()
+
+
+def test_who_waits_in_vain_has_a_database(shop: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R21: he does not wait again, nor lose his connection."""
+    run = Store._run
+    runs: list[object] = []
+
+    def count(self: Store, work: Any) -> Any:
+        runs.append(work)
+        return run(self, work)
+
+    monkeypatch.setattr(Store, "_run", count)
+    first = shop.connect(autocommit=False)
+    try:
+        with first.cursor() as cursor:
+            cursor.execute(START)
+        mine = shop.store._call("SELECT pg_backend_pid()", ())
+        with pytest.raises(StorageUnavailable, match="lock timeout"):
+            shop.store._call(START, ())
+        assert shop.store._call("SELECT pg_backend_pid()", ()) == mine
+        assert len(runs) == 3
+    finally:
+        first.close()
 
 
 def test_rolled_back_is_not_started(shop: Lab) -> None:

@@ -14,9 +14,10 @@ import pytest
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
-from sagas import IdempotencyKeyReused, InvalidPayload, SagaClient
+from sagas import IdempotencyKeyReused, InvalidPayload, SagaClient, StorageUnavailable
 from sagas.runtime import ahead, direct, firsts, publish
 from sagas.runtime.limits import ROWS_AWAITED
+from sagas.store.store import Store
 from tests.harness.database import Query
 from tests.harness.servers import BrokerServer
 from tests.harness.wait import wait_for
@@ -122,6 +123,39 @@ def test_of_a_start_that_is_refused_there_is_none(
     assert query.value("SELECT count(*) FROM saga_instances") == 4
 
 
+def test_who_finds_a_saga_by_its_key_knows_no_less(
+    client: SagaClient, messages: Messages, afterwards: list[str]
+) -> None:
+    start(client, 3)
+    key = client.start("order", {"n": 1}, idempotency_key="k")
+    assert client.start("order", {"n": 1}, idempotency_key="k").saga_id == key.saga_id
+    start(client, 1)
+    assert len(messages()) == 5
+    assert len(afterwards) == 2
+
+
+def test_a_reply_that_is_lost(
+    client: SagaClient, messages: Messages, afterwards: list[str], query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked again, the saga is there; its message came long before the answer, and goes out once more."""
+    start(client, 3)
+    monkeypatch.setattr(ahead, "LATE", 0.02)
+    run, replies = Store._run, [StorageUnavailable("lost")]
+
+    def lose(self: Store, work: Any) -> Any:
+        value = run(self, work)
+        if replies:
+            sleep(ahead.LATE)
+            raise replies.pop()
+        return value
+
+    monkeypatch.setattr(Store, "_run", lose)
+    fourth = start(client, 1)
+    assert sagas_of(messages())[3:] == fourth * 2
+    assert query.value("SELECT count(*) FROM saga_instances") == 4
+    assert len(afterwards) == 2
+
+
 @contextmanager
 def rows_held_up(query: Query) -> Iterator[None]:
     """In the body no saga's rows are written."""
@@ -163,6 +197,37 @@ def test_it_is_there_before_the_rows(
             assert len(messages()) == 5
         assert sagas_of(messages() if fifth.result(20) else [])[5:] == fifth.result()
     assert len(afterwards) == 2
+
+
+def test_the_rows_do_not_wait_for_a_broker_that_hangs(
+    app: Celery, client: SagaClient, broker_server: BrokerServer, query: Query
+) -> None:
+    """Nor for its answer to redis-py's own question after an idle time."""
+    app.conf.broker_transport_options = {**OPTIONS, "health_check_interval": 0.1}
+    start(client, 3)
+    sleep(0.2)
+    with ThreadPoolExecutor(1) as pool:
+        broker_server.pause()
+        try:
+            fourth = pool.submit(start, client, 1)
+            wait_for(lambda: query.value("SELECT count(*) FROM saga_instances") == 4, 10)
+        finally:
+            broker_server.resume()
+        assert len(fourth.result(20)) == 1
+
+
+def test_settings_that_change_while_it_runs(
+    app: Celery, client: SagaClient, messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery is asked again when a pattern has been used so often."""
+    monkeypatch.setattr(firsts, "OFTEN", 5)
+    app.conf.task_compression = None
+    app.conf.broker_transport_options = {}
+    start(client, 10)
+    app.conf.update(task_routes={"order.*": {"compression": "gzip"}})
+    late = set(start(client, 12)[5:])
+    assert [sagas_of([one])[0] in late for one in messages()[-7:]] == [True] * 7
+    assert {one["headers"].get("compression") for one in messages()[-7:]} == {"application/x-gzip"}
 
 
 def test_a_broker_that_goes_away_while_rows_are_late(
@@ -288,24 +353,30 @@ def asking(client: SagaClient) -> int:
         return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
 
 
-def in_a_fork(client: SagaClient, answer: Any) -> None:
-    answer.put((start(client, 3), {backend(client), asking(client)}))
+def in_a_fork(client: SagaClient, afterwards: list[str], answer: Any) -> None:
+    answer.put((start(client, 3), {backend(client), asking(client)}, len(afterwards)))
 
 
 def test_after_a_fork(client: SagaClient, messages: Messages, afterwards: list[str]) -> None:
-    """Its connections are the parent's alone, and stay: also where its pool is full."""
-    started, pool = start(client, 3), client._line._engine.sql.pool  # type: ignore[attr-defined]
+    """Its connections are the parent's alone, and stay: also where its pool is full. Its messages name itself, and do
+    not wait for what a thread of the parent's held.
+    """
+    client.app.conf.task_compression = None
+    started, pool = start(client, 6), client._line._engine.sql.pool  # type: ignore[attr-defined]
     held = [pool.connect() for _ in range(pool.size())]
     ours = {one.dbapi_connection.info.backend_pid for one in held} | {backend(client)}
     for one in held:
         one.close()
     forking = multiprocessing.get_context("fork")
     answer = forking.Queue()
-    child = forking.Process(target=in_a_fork, args=(client, answer))
-    child.start()
-    there, its = answer.get(timeout=30)
+    child = forking.Process(target=in_a_fork, args=(client, afterwards, answer))
+    with client._line._ahead._firsts._copies._lock:  # type: ignore[attr-defined]
+        child.start()
+    there, its, late = answer.get(timeout=30)
     child.join(30)
     assert child.exitcode == 0
+    assert (late, len(afterwards)) == (3, 2), "Celery makes its connection to the broker"
+    assert {one["headers"]["origin"].split("@")[0] for one in messages()[6:]} == {f"gen{child.pid}"}
     assert not its & ours
     assert {backend(client), asking(client)} <= ours
     started += there + start(client, 2)

@@ -5,11 +5,14 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 import pytest
 from celery import Celery, Task, signals
+from celery.app.amqp import AMQP
 from celery.app.task import Context
+from kombu import Producer
 
 from sagas.runtime.copies import ALIKE, CHECKED, Next
 from sagas.runtime.maker import Raw
@@ -114,6 +117,35 @@ def test_what_the_users_app_adds_to_some_is_in_those(broker_server: BrokerServer
         finally:
             TENANT.reset(token)
     assert [one["headers"]["tenant"] for one in made] == ["acme"] * 10
+
+
+def with_tenant(make_one: Any) -> Any:
+    @wraps(make_one)
+    def made(*args: Any, **options: Any) -> Any:
+        headers = {"tenant": TENANT.get()} if TENANT.get() else {}
+        if make_one.__name__ == "publish":
+            return make_one(*args, **{**options, "headers": {**options["headers"], **headers}})
+        message = make_one(*args, **options)
+        message.headers.update(headers)
+        return message
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["publish", "as_task_v2", "create_task_message"])
+def test_what_a_patch_adds_to_some_is_in_those(app: Celery, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As an agent's that traces messages does, wherever in Celery and kombu it sits."""
+    whose: Any = {"publish": Producer, "as_task_v2": AMQP}.get(name) or app.amqp  # it keeps the class's as it is then
+    monkeypatch.setattr(whose, name, with_tenant(getattr(whose, name)))
+    outgoing = Outgoing(app)
+    for _ in range(10):
+        outgoing.following(request(str(uuid.uuid4()), "b"))
+    token = TENANT.set("acme")
+    try:
+        made = [read(outgoing.following(request(str(uuid.uuid4()), "b")))[1] for _ in range(10)]
+    finally:
+        TENANT.reset(token)
+    assert [one["headers"].get("tenant") for one in made] == ["acme"] * 10
 
 
 def test_a_users_router_is_asked_for_each(app: Celery) -> None:

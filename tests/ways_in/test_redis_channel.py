@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery import Celery
 from kombu import Connection, Message, Queue
 from kombu.asynchronous import Hub
 
+from sagas.runtime.consumer import PatientConsumer
 from sagas.runtime.copies import on_redis
 from sagas.runtime.redis_channel import Transport
 from tests.harness.celery_fixtures import SCENARIO, StartBeat, StartWorker
@@ -181,6 +183,17 @@ def test_a_connection_that_the_server_has_closed_is_made_anew(
             assert broker.hlen("unacked") == 0
             host, port = qos._line._connection._sock.getsockname()
             broker.client_kill(f"{host}:{port}")
+
+
+def test_it_is_ours_after_a_failover_too(broker_server: BrokerServer) -> None:
+    """Nobody listens at the first of its URLs."""
+    consumer = PatientConsumer.__new__(PatientConsumer)
+    consumer.app = Celery("shop", broker=f"redis://127.0.0.1:1/0;{broker_server.url}", set_as_current=False)
+    with consumer.connection_for_read() as connection:
+        assert connection.connected
+        assert isinstance(connection.transport, Transport)
+        assert connection.info()["transport"] == "redis"
+        assert connection.alt == ["redis://127.0.0.1:1/0", broker_server.url]
 
 
 @pytest.mark.parametrize(
