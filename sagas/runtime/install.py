@@ -20,7 +20,6 @@ from sagas.runtime.consuming import Consuming
 from sagas.runtime.engine import Engine, Ports, engine_of
 from sagas.runtime.nodes import Heartbeat
 from sagas.runtime.publish import COMPENSATIONS, CONTROL
-from sagas.runtime.relay import register_relay_task
 from sagas.runtime.subscribers import EVENTS, find_subscribers, register_subscriber_tasks
 from sagas.runtime.tasks import register_engine_tasks, register_step_tasks
 from sagas.settings import Settings, load
@@ -61,7 +60,6 @@ def install(
     app.hodei_engine = engine
     register_engine_tasks(app, engine)
     register_step_tasks(app, engine, list(registry))
-    register_relay_task(app, engine)
     register_subscriber_tasks(app, engine)
     if app.conf.worker_consumer == "celery.worker.consumer:Consumer":
         # By its name: a client that has the app installed does not import the worker.
@@ -121,8 +119,9 @@ def _schedule(app: Celery, settings: Settings) -> None:
     every = settings.reconcile_every
     # A tick that nobody took in time is void: ticks do not pile up work for whoever comes back.
     options = {"queue": CONTROL, "expires": max(every * 10, 10.0), "ignore_result": True}
-    ticks = {name: {"task": name, "schedule": every, "options": options} for name in ("sagas.reconcile", "sagas.relay")}
-    app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **ticks}
+    # One message for reconcile and the relay: to send and to take one costs more than what they look at.
+    tick = {"task": "sagas.reconcile", "schedule": every, "options": options}
+    app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), "sagas.reconcile": tick}
 
 
 class _Lifecycle:

@@ -8,13 +8,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Celery
-
 from sagas.runtime.backlog import by_queue, queue_depth
 from sagas.runtime.engine import Engine
 from sagas.runtime.exchange import publish_events
 from sagas.runtime.process import host_id, is_dead
-from sagas.runtime.publish import CONTROL
 from sagas.runtime.subscribers import publish_delivery
 from sagas.store.relay import RelayStore
 
@@ -24,7 +21,7 @@ BATCH = 200
 MOST_BATCHES = 5
 # So many messages of one delivery that no worker claimed: its task is registered nowhere, and vanishes silently.
 MOST_UNCLAIMED = 10
-# What exchanges may take of one tick (seconds): reconcile shares its worker.
+# What exchanges may take of one tick (seconds): the next reconcile comes after it.
 EXCHANGE_TIME = 1.0
 
 
@@ -94,11 +91,3 @@ def lost_deliveries(engine: Engine, store: RelayStore, doubtful: list[dict[str, 
         if depth is not None and waiting.get(queue, 0) > depth:
             lost += deliveries[: waiting[queue] - depth]
     return lost
-
-
-def register_relay_task(app: Celery, engine: Engine) -> None:
-    """`sagas.relay`, which beat sends."""
-
-    @app.task(name="sagas.relay", shared=False, ignore_result=True, queue=CONTROL)
-    def tick() -> None:
-        relay(engine)

@@ -18,6 +18,7 @@ from sagas.runtime.follow_up import follow_up, starts_back
 from sagas.runtime.limits import message_limit
 from sagas.runtime.publish import COMPENSATE, COMPENSATIONS, CONTROL, publish_route, task_name
 from sagas.runtime.reconcile import help_saga, reconcile
+from sagas.runtime.relay import relay
 from sagas.runtime.verbs import cancel_saga
 from sagas.store.requests import StartRequest
 from sagas.types import SagaId
@@ -112,7 +113,7 @@ _known_id = functools.lru_cache(maxsize=16)(SagaId)
 
 
 def register_engine_tasks(app: Celery, engine: Engine) -> None:
-    """`sagas.start, compensate, reconcile, status, cancel`. Those that answer do so over Celery's own reply queue."""
+    """`sagas.start, compensate, reconcile, relay, status, cancel`. Who answers does so by Celery's reply queue."""
     replies = RPCBackend(app, url="rpc://")
     answering: dict[str, Any] = {
         "bind": True,
@@ -181,4 +182,11 @@ def register_engine_tasks(app: Celery, engine: Engine) -> None:
     @app.task(name="sagas.reconcile", queue=CONTROL, **quiet)
     def tick() -> None:
         seen.note(engine.settings.home, "broker")  # it has brought this tick
-        reconcile(engine)
+        try:
+            reconcile(engine)
+        finally:
+            relay(engine)
+
+    @app.task(name="sagas.relay", queue=CONTROL, **quiet)
+    def relay_tick() -> None:
+        relay(engine)

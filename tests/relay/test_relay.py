@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
+from sagas.runtime import tasks
 from sagas.runtime.relay import relay
+from sagas.runtime.tasks import register_engine_tasks
 from tests.harness.celery_fixtures import StartSystem
 from tests.harness.database import Query
 from tests.harness.effects import Effects
@@ -66,6 +68,20 @@ def test_a_backlog_is_not_taken_for_lost(
         assert relay(engine).lost == 0
     with broker_server.client() as client:
         assert client.llen("events") == 30
+
+
+def test_a_reconcile_that_fails_does_not_keep_it_from_its_tick(
+    make_engine: MakeEngine, broker_server: BrokerServer, emit: Emit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message of beat's is for both."""
+    engine = make_engine()
+    register_engine_tasks(engine.app, engine)
+    emit("job:1")
+    monkeypatch.setattr(tasks, "reconcile", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.app.tasks["sagas.reconcile"]()
+    with broker_server.client() as client:
+        assert client.llen("events") == 1
 
 
 def test_two_relays_send_once(make_engine: MakeEngine, broker_server: BrokerServer, emit: Emit) -> None:
