@@ -28,7 +28,7 @@ class Line(Protocol):
 
     def start(self, fields: dict[str, Any], session: Any, timeout: float, confirm: bool) -> str: ...
 
-    def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]: ...
+    def start_many(self, fields: list[dict[str, Any]], session: Any) -> Iterable[str]: ...
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]: ...
 
@@ -84,6 +84,7 @@ class SagaClient:
         IdempotencyKeyReused before anything durable is written; SagaTimeout, BrokerUnavailable, StorageUnavailable.
         """
         fields = self._fields(saga_type, payload, idempotency_key, correlation_id, actor, metadata)
+        fields["saga_id"] = str(SagaId.new())
         return SagaHandle(self, SagaId(self._line.start(fields, session, self.timeout, confirm)))
 
     def start_many(
@@ -100,15 +101,21 @@ class SagaClient:
         """Start a saga for each payload, in their order: what `start` does, in fewer round trips.
 
         Needs `database_url`. All are checked before any is written; they are written in transactions of 100, or in that
-        of `session`. Where one of them is refused (IdempotencyKeyReused) or the database goes away, the hundreds before
-        it are started: give `idempotency_keys`, one for each, and do it again. Raises what `start` raises.
+        of `session`, two of them at once otherwise. Where one of them is refused (IdempotencyKeyReused) or the database
+        goes away, the hundreds before it are started, and may be the next one: give `idempotency_keys`, one for each,
+        and do it again. Raises what `start` raises.
         """
         bodies = list(payloads)
         keys = [None] * len(bodies) if idempotency_keys is None else list(idempotency_keys)
         if len(keys) != len(bodies):
             raise InvalidPayload(f"there are {len(keys)} idempotency_keys for {len(bodies)} payloads")
+        shared = self._fields(saga_type, {}, None, correlation_id, actor, metadata)
         fields = [
-            self._fields(saga_type, body, key, correlation_id, actor, metadata)
+            {
+                **shared,
+                "payload": check_json(body, self._max_payload),
+                "idempotency_key": _text("idempotency_key", key),
+            }
             for body, key in zip(bodies, keys, strict=True)
         ]
         return [SagaHandle(self, SagaId(one)) for one in self._line.start_many(fields, session)]
@@ -129,7 +136,6 @@ class SagaClient:
             "correlation_id": _text("correlation_id", correlation_id),
             "actor": _text("actor", actor),
             "metadata": dict(metadata or {}),
-            "saga_id": str(SagaId.new()),
         }
 
     def handle(self, saga_id: SagaId | str) -> SagaHandle:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from threading import Event
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 BATCH = 100
 """Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
+WRITERS = 2
+"""So many of those transactions at once: PostgreSQL's work for a hundred takes about as long as the client's and the
+wait for both, and a backend is one process.
+"""
 
 
 class DirectLine:
@@ -58,11 +64,12 @@ class DirectLine:
         """Its message is made, and may be published, while its rows are written."""
         begun = ahead.begin(str(request.saga_id), request.saga_type, request.idempotency_key)
         try:
-            answer = self._engine.store.start(replace(request, route=begun.route) if begun and begun.line else request)
+            asked = request._replace(route=begun.route) if begun and begun.line else request
+            answer = self._engine.store.start(asked)
         except OtherRoute:
             # Nothing is started. What is published already is another id's, and nobody's.
             ahead.is_other(request.saga_type)
-            begun, answer = None, self._engine.store.start(replace(request, saga_id=SagaId.new()))
+            begun, answer = None, self._engine.store.start(request._replace(saga_id=SagaId.new()))
         except Exception:
             ahead.forget(request.saga_type)
             raise
@@ -81,44 +88,60 @@ class DirectLine:
 
         return Ahead(self._engine.app)
 
-    def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]:
-        for one in fields:
-            self._engine.check_payload(one["saga_type"], one["payload"])
-        requests = [
-            StartRequest(**{**one, "saga_id": SagaId(one["saga_id"]), "published": session is None}) for one in fields
-        ]
-        batches = [requests[first : first + BATCH] for first in range(0, len(requests), BATCH)]
+    def start_many(self, fields: list[dict[str, Any]], session: Any) -> Iterator[str]:
+        if not fields:
+            return iter(())
+        self._engine.check_payload(fields[0]["saga_type"], *(one["payload"] for one in fields))
+        # Made when they are written: until then PostgreSQL has something to do.
+        batches = (
+            [
+                StartRequest(**one, saga_id=SagaId.new(), published=session is None)
+                for one in fields[first : first + BATCH]
+            ]
+            for first in range(0, len(fields), BATCH)
+        )
         if session is None:
-            most = size(self._engine, requests[0].saga_type, len(requests)) if requests else 1
-            hundreds = self._written_ahead([packed(batch, most) for batch in batches])
+            most = size(self._engine, fields[0]["saga_type"], len(fields))
+            hundreds = self._written_ahead(packed(batch, most) for batch in batches)
         else:
             hundreds = (self._engine.store.start_many(batch, session=session) for batch in batches)
-        return [str(answer["saga_id"]) for hundred in hundreds for answer in hundred]
+        return (str(answer["saga_id"]) for hundred in hundreds for answer in hundred)
 
-    def _written_ahead(self, batches: list[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:
-        """PostgreSQL writes the rows of a hundred while this thread publishes the messages of the hundred before."""
+    def _written_ahead(self, batches: Iterator[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:
+        """PostgreSQL writes the rows of the next hundreds while this thread publishes the messages of one."""
         begun = Event()
 
         def write(batch: list[StartRequest]) -> list[dict[str, Any]]:
             begun.set()
             return self._engine.store.start_many(batch)
 
-        with ThreadPoolExecutor(1, "hodei-start-many") as database:
-            written: Future[list[dict[str, Any]]] | None = None
-            before: list[StartRequest] = []
-            for batch in (*batches, []):
-                answers = written.result() if written else []
-                # Not before the hundred before it is known to be started.
-                written = database.submit(write, batch) if batch else None
-                if written:
+        written: deque[tuple[list[StartRequest], Future[list[dict[str, Any]]]]] = deque()
+        with ThreadPoolExecutor(WRITERS, "hodei-start-many") as database:
+
+            def write_next() -> None:
+                batch = next(batches, None)
+                if batch is not None:
+                    written.append((batch, database.submit(write, batch)))
                     # This thread is busy next: without a wait here the other one gets its turn only after 5 ms
                     # (`sys.getswitchinterval`), and PostgreSQL its statement as late.
                     begun.wait()
                     begun.clear()
-                if answers:
-                    self._publish(before, answers)
-                    yield answers
-                before = batch
+
+            for _ in range(WRITERS):
+                write_next()
+            while written:
+                batch, future = written.popleft()
+                try:
+                    answers = future.result()
+                except Exception:
+                    # What is written beside it is started all the same.
+                    for other, beside in written:
+                        with suppress(Exception):
+                            self._publish(other, beside.result())
+                    raise
+                write_next()
+                self._publish(batch, answers)
+                yield answers
 
     def _publish(self, requests: list[StartRequest], answers: list[dict[str, Any]]) -> None:
         app = self._engine.app

@@ -107,13 +107,14 @@ class Engine:
         register(self.sql, self.registry, self.settings)
         subscribe(self.sql, subscriptions_of(self.subscribers, self.settings))
 
-    def check_payload(self, saga_type: str, payload: Mapping[str, Any]) -> None:
+    def check_payload(self, saga_type: str, *payloads: Mapping[str, Any]) -> None:
         """Refuse what does not fit the declared schema, before anything durable is written (P12): InvalidPayload."""
         try:
             saga = self.registry.latest(saga_type)
         except UnknownSaga:
             return  # another worker's saga: the database knows whether it exists
-        saga.check_payload(payload)
+        for payload in payloads:
+            saga.check_payload(payload)
 
     def publish(self, saga_id: SagaId | str) -> None:
         """Hint after a commit: publish what is due for this saga, if nobody has yet."""

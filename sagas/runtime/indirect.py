@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Celery
@@ -36,7 +36,7 @@ class BrokerLine:
         answer = self._ask("sagas.start", fields, timeout, wait=confirm)
         return str(answer["saga_id"] if confirm else fields["saga_id"])
 
-    def start_many(self, fields: list[dict[str, Any]], session: Any) -> list[str]:
+    def start_many(self, fields: list[dict[str, Any]], session: Any) -> Iterable[str]:
         raise ConfigurationError("start_many writes the sagas itself: give the client database_url, too")
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sagas.errors import UnknownSaga
@@ -34,7 +33,7 @@ def size(engine: Engine, saga_type: str, count: int) -> int:
 def packed(requests: Sequence[StartRequest], size: int) -> list[StartRequest]:
     """Those requests (of one transaction), each so many of them to be brought by the first one's message."""
     return [
-        one if number % size == 0 else replace(one, brought_by=requests[number - number % size].saga_id)
+        one if number % size == 0 else one._replace(brought_by=requests[number - number % size].saga_id)
         for number, one in enumerate(requests)
     ]
 

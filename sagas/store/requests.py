@@ -53,8 +53,7 @@ class Attempt(NamedTuple):
     onward: Onward | None = None
 
 
-@dataclass(frozen=True)
-class StartRequest:
+class StartRequest(NamedTuple):
     """What `start` needs. `published`: the caller publishes the first message after its commit.
 
     `shadow`: its steps get the engine's `shadow_ports`, which have no effect outside.

@@ -199,13 +199,26 @@ def test_what_hides_its_ids_is_not_copied(client: SagaClient, app: Celery, messa
     assert [kwargs["saga_id"] for _, kwargs, _ in read] == [str(handle.saga_id) for handle in handles]
 
 
-def test_what_comes_after_a_refused_hundred_is_not_started(
+def test_what_comes_long_after_a_refused_hundred_is_not_started(
     client: SagaClient, messages: Messages, query: Query, own: None
 ) -> None:
-    client.start("order", {"number": -1}, idempotency_key="k150")
+    """The hundred that is written beside it is, and has its messages."""
+    client.start("order", {"number": -1}, idempotency_key="k50")
     keys = [f"k{number}" for number in range(350)]
     with pytest.raises(IdempotencyKeyReused):
         client.start_many("order", [{"number": number} for number in range(350)], idempotency_keys=keys)
     started = query("SELECT idempotency_key AS key FROM saga_instances")
-    assert {row["key"] for row in started} == {*keys[:100], "k150"}
+    assert {row["key"] for row in started} == {*keys[100:200], "k50"}
     assert len(messages()) == 101
+
+
+def test_a_key_that_comes_again_a_hundred_later(
+    client: SagaClient, messages: Messages, query: Query, own: None
+) -> None:
+    """Both are written at once, each has keys of the other, in another order: one saga a key, whoever is first."""
+    keys = [f"k{number}" for number in range(100)]
+    payloads = [{"number": number} for number in range(100)]
+    handles = client.start_many("order", payloads + payloads[::-1], idempotency_keys=keys + keys[::-1])
+    assert [str(one.saga_id) for one in handles[:100]] == [str(one.saga_id) for one in handles[100:][::-1]]
+    assert query.value("SELECT count(*) FROM saga_instances") == 100
+    assert len(messages()) == 100
