@@ -77,15 +77,8 @@ BEGIN
         array_agg(r.saga_id ORDER BY n) FILTER (WHERE r.saga_id IS NOT NULL)
     INTO v_all, v_made
     FROM items i LEFT JOIN routes r ON r.saga_id = i.saga_id AND i.first;
-    IF EXISTS (SELECT FROM saga_subscriptions WHERE event_type IN ('SagaStarted', '*')) THEN
-        PERFORM saga_append('saga:' || id, 'SagaStarted', jsonb_build_object('saga_type', p_type, 'version', d.version), id,
-            p_correlation, NULL, p_actor) FROM unnest(v_made) id;
-    ELSE
-        -- What saga_append does where nobody wants it, for all of them at once.
-        INSERT INTO saga_events (stream, event_type, payload, saga_id, correlation_id, actor, occurred_at)
-        SELECT 'saga:' || id, 'SagaStarted', jsonb_build_object('saga_type', p_type, 'version', d.version), id,
-            p_correlation, p_actor, v_now FROM unnest(v_made) WITH ORDINALITY AS m (id, n) ORDER BY n;
-    END IF;
+    PERFORM saga_append('saga:' || id, 'SagaStarted', jsonb_build_object('saga_type', p_type, 'version', d.version), id,
+        p_correlation, NULL, p_actor) FROM unnest(v_made) id;
     IF coalesce(cardinality(v_made), 0) < jsonb_array_length(p_items) THEN
         SELECT jsonb_agg(CASE WHEN (answer ->> 'created')::boolean THEN answer
             ELSE saga_found(p_type, item ->> 'key', (answer ->> 'saga_id')::uuid, item -> 'payload') END ORDER BY n)
