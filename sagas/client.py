@@ -102,7 +102,7 @@ class SagaClient:
 
         Needs `database_url`. All are checked before any is written; they are written in transactions of 100, or in that
         of `session`, two of them at once otherwise. Where one of them is refused (IdempotencyKeyReused) or the database
-        goes away, the hundreds before it are started, and may be the next one: give `idempotency_keys`, one for each,
+        goes away, the hundreds before it are started, and may be the next two: give `idempotency_keys`, one for each,
         and do it again. Raises what `start` raises.
         """
         bodies = list(payloads)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 BATCH = 100
 """Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
 WRITERS = 2
-"""So many of those transactions at once: PostgreSQL's work for a hundred takes about as long as the client's and the
-wait for both, and a backend is one process.
+"""So many of those transactions at once: a hundred takes PostgreSQL longer than the client, and a backend is
+one process.
 """
 
 
@@ -109,25 +109,15 @@ class DirectLine:
 
     def _written_ahead(self, batches: Iterator[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:
         """PostgreSQL writes the rows of the next hundreds while this thread publishes the messages of one."""
-        begun = Event()
-
-        def write(batch: list[StartRequest]) -> list[dict[str, Any]]:
-            begun.set()
-            return self._engine.store.start_many(batch)
-
         written: deque[tuple[list[StartRequest], Future[list[dict[str, Any]]]]] = deque()
         with ThreadPoolExecutor(WRITERS, "hodei-start-many") as database:
 
             def write_next() -> None:
                 batch = next(batches, None)
                 if batch is not None:
-                    written.append((batch, database.submit(write, batch)))
-                    # This thread is busy next: without a wait here the other one gets its turn only after 5 ms
-                    # (`sys.getswitchinterval`), and PostgreSQL its statement as late.
-                    begun.wait()
-                    begun.clear()
+                    written.append((batch, database.submit(self._engine.store.start_many, batch)))
 
-            for _ in range(WRITERS):
+            for _ in range(WRITERS + 1):  # one for whoever is through while this thread publishes
                 write_next()
             while written:
                 batch, future = written.popleft()
@@ -149,6 +139,9 @@ class DirectLine:
             stencils = Stencils(app, producer)
             for answer, brings in packs(requests, answers):
                 stencils.publish(answer["saga_id"], requests[0].saga_type, answer["route"], brings)
+                # Whoever has PostgreSQL's answer has the next question, and would get his turn only after 5 ms
+                # (`sys.getswitchinterval`).
+                time.sleep(0)
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
         repository = self._engine.repository

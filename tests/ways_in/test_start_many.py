@@ -202,14 +202,14 @@ def test_what_hides_its_ids_is_not_copied(client: SagaClient, app: Celery, messa
 def test_what_comes_long_after_a_refused_hundred_is_not_started(
     client: SagaClient, messages: Messages, query: Query, own: None
 ) -> None:
-    """The hundred that is written beside it is, and has its messages."""
+    """The two hundreds that are written beside it are, and have their messages."""
     client.start("order", {"number": -1}, idempotency_key="k50")
-    keys = [f"k{number}" for number in range(350)]
+    keys = [f"k{number}" for number in range(450)]
     with pytest.raises(IdempotencyKeyReused):
-        client.start_many("order", [{"number": number} for number in range(350)], idempotency_keys=keys)
+        client.start_many("order", [{"number": number} for number in range(450)], idempotency_keys=keys)
     started = query("SELECT idempotency_key AS key FROM saga_instances")
-    assert {row["key"] for row in started} == {*keys[100:200], "k50"}
-    assert len(messages()) == 101
+    assert {row["key"] for row in started} == {*keys[100:300], "k50"}
+    assert len(messages()) == 201
 
 
 def test_a_key_that_comes_again_a_hundred_later(
