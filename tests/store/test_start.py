@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg2
@@ -132,6 +133,23 @@ def test_the_second_caller_goes_first_when_the_first_rolls_back(shop: Lab) -> No
 
     assert shop.value("SELECT count(*) FROM saga_instances") == 1
     assert shop.value("SELECT count(*) FROM saga_steps") == 2
+
+
+def test_who_waits_for_a_key_has_none_that_comes_after_it(shop: Lab) -> None:
+    """R8, R21: in whatever order he starts them, so that two such callers never wait for each other."""
+
+    def start_many(connection: sa.Connection, *keys: str) -> list[str]:
+        requests = [StartRequest("order", {}, idempotency_key=key) for key in keys]
+        return [one["saga_id"] for one in shop.store.start_many(requests, session=connection)]
+
+    with shop.engine.connect() as first, shop.engine.connect() as second, ThreadPoolExecutor(1) as pool:
+        b = start_many(first, "b")
+        pid = second.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        waits = pool.submit(start_many, second, "c", "b", "a")
+        wait_until_blocked(shop, pid)
+        c = start_many(first, "c")
+        first.commit()
+        assert waits.result(10)[:2] == [*c, *b]
 
 
 def test_a_caller_that_waits_too_long_is_told(shop: Lab) -> None:

@@ -41,13 +41,14 @@ BEGIN
     ), items AS MATERIALIZED (
         SELECT *, row_number() OVER (PARTITION BY saga_id ORDER BY n) = 1 AS first FROM given
     ), made AS (
-        -- A conflict waits for the other transaction, which has the id or the key; its row is found below (R8).
+        -- A conflict waits for the other transaction, which has the id or the key; its row is found below (R8). In the order
+        -- of their keys, whoever starts them, so that no two wait for each other; of one key the first.
         INSERT INTO saga_instances (saga_id, saga_type, version, state, correlation_id, actor, idempotency_key, context,
             stages, shadow, wake_at, deadline, started_at, brought_by)
         SELECT saga_id, p_type, d.version, 'PENDING', p_correlation, p_actor, key,
             jsonb_build_object('payload', payload, 'metadata', coalesce(p_metadata, '{}')), jsonb_array_length(d.steps),
             v_shadow, least(v_look, v_deadline), v_deadline, v_now, brought_by
-        FROM items WHERE first ORDER BY n
+        FROM items WHERE first ORDER BY key COLLATE "C", n
         ON CONFLICT DO NOTHING RETURNING saga_id
     ), steps AS (
         INSERT INTO saga_steps (step_id, saga_id, step_name, step_order, stage, idempotent, transactional, pivot,
