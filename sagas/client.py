@@ -83,8 +83,11 @@ class SagaClient:
         does not wait for a worker's answer: the saga is lost if the message is. Raises InvalidPayload, UnknownSaga,
         IdempotencyKeyReused before anything durable is written; SagaTimeout, BrokerUnavailable, StorageUnavailable.
         """
-        fields = self._fields(saga_type, payload, idempotency_key, correlation_id, actor, metadata)
-        fields["saga_id"] = str(SagaId.new())
+        fields = {
+            **self._own(payload, idempotency_key),
+            **_shared(saga_type, correlation_id, actor, metadata),
+            "saga_id": str(SagaId.new()),
+        }
         return SagaHandle(self, SagaId(self._line.start(fields, session, self.timeout, confirm)))
 
     def start_many(
@@ -109,33 +112,15 @@ class SagaClient:
         keys = [None] * len(bodies) if idempotency_keys is None else list(idempotency_keys)
         if len(keys) != len(bodies):
             raise InvalidPayload(f"there are {len(keys)} idempotency_keys for {len(bodies)} payloads")
-        shared = self._fields(saga_type, {}, None, correlation_id, actor, metadata)
-        fields = [
-            {
-                **shared,
-                "payload": check_json(body, self._max_payload),
-                "idempotency_key": _text("idempotency_key", key),
-            }
-            for body, key in zip(bodies, keys, strict=True)
-        ]
+        shared = _shared(saga_type, correlation_id, actor, metadata)
+        fields = [{**self._own(body, key), **shared} for body, key in zip(bodies, keys, strict=True)]
         return [SagaHandle(self, SagaId(one)) for one in self._line.start_many(fields, session)]
 
-    def _fields(
-        self,
-        saga_type: str,
-        payload: Mapping[str, Any] | None,
-        idempotency_key: str | None,
-        correlation_id: str | None,
-        actor: str | None,
-        metadata: Mapping[str, Any] | None,
-    ) -> dict[str, Any]:
+    def _own(self, payload: Mapping[str, Any] | None, key: str | None) -> dict[str, Any]:
+        """The fields of a start that sagas started together do not share."""
         return {
-            "saga_type": str(saga_type),
             "payload": check_json(payload if payload is not None else {}, self._max_payload),
-            "idempotency_key": _text("idempotency_key", idempotency_key),
-            "correlation_id": _text("correlation_id", correlation_id),
-            "actor": _text("actor", actor),
-            "metadata": dict(metadata or {}),
+            "idempotency_key": _text("idempotency_key", key),
         }
 
     def handle(self, saga_id: SagaId | str) -> SagaHandle:
@@ -193,6 +178,18 @@ def check_json(payload: Any, limit: int) -> dict[str, Any]:
     if read.keys() != payload.keys():
         raise InvalidPayload("the payload has keys that are not strings")
     return read
+
+
+def _shared(
+    saga_type: str, correlation_id: str | None, actor: str | None, metadata: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The fields of a start that sagas started together share."""
+    return {
+        "saga_type": str(saga_type),
+        "correlation_id": _text("correlation_id", correlation_id),
+        "actor": _text("actor", actor),
+        "metadata": dict(metadata or {}),
+    }
 
 
 def _text(name: str, value: str | None) -> str | None:

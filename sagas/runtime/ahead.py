@@ -106,10 +106,10 @@ class Ahead:
         """The rows are there: the message goes out, as Celery makes it now where it is not what was expected. Without a
         route the saga was there before: another start's, by its key, or this one's, whose first reply was lost.
         """
+        if not route and begun and begun.line and saga_id == begun.saga_id:
+            route = begun.route  # the start was told it, so it is the saga's
         if not route:
-            if begun is None or begun.line is None or saga_id != begun.saga_id:
-                return
-            route = begun.route
+            return
         expected = begun is not None and (saga_id, route) == (begun.saga_id, begun.route)
         if (begun and expected and self._is_out(begun)) or publish_route(
             self._app, saga_id, saga_type, route, undo=False

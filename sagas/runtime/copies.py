@@ -51,7 +51,7 @@ def shaped(app: Celery) -> bool:
     """Whether the user's own code has a say in each message: it may ask more than what the message shows."""
     own = is_own(type(app), Celery, "send_task") and "send_task" not in vars(app)
     amqp = app.amqp
-    own = own and type(amqp) is AMQP and is_own(AMQP, AMQP, "as_task_v2") and is_own(amqp.Producer, Producer, "publish")
+    own = own and type(amqp) is AMQP and is_own(amqp.Producer, Producer, "publish")
     own = own and _is_of(amqp.send_task_message, AMQP) and _is_of(amqp.create_task_message, AMQP)
     return not (own and all(type(one) is MapRoute for one in amqp.routes))
 

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 BATCH = 100
 """Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
 WRITERS = 2
-"""So many of those transactions at once: a hundred takes PostgreSQL longer than the client, and a backend is
-one process.
-"""
+"""So many of those transactions at once: a hundred takes PostgreSQL longer than the client, and one backend each."""
 
 
 class DirectLine:

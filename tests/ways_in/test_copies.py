@@ -105,18 +105,23 @@ def test_a_copy_is_what_celery_makes(app: Celery, monkeypatch: pytest.MonkeyPatc
     assert ALIKE + 1 < len(by_celery) < MANY / 10
 
 
+def tenants_of_later_ones(app: Celery) -> list[str | None]:
+    """What ten messages have that are made for a tenant, after ten that had none."""
+    outgoing = Outgoing(app)
+    for _ in range(10):
+        outgoing.following(request(str(uuid.uuid4()), "b"))
+    token = TENANT.set("acme")
+    try:
+        made = [read(outgoing.following(request(str(uuid.uuid4()), "b")))[1] for _ in range(10)]
+    finally:
+        TENANT.reset(token)
+    return [one["headers"].get("tenant") for one in made]
+
+
 def test_what_the_users_app_adds_to_some_is_in_those(broker_server: BrokerServer) -> None:
     """However many before them had nothing of the kind."""
     with make(Traced, broker_server) as app:
-        outgoing = Outgoing(app)
-        for _ in range(10):
-            outgoing.following(request(str(uuid.uuid4()), "b"))
-        token = TENANT.set("acme")
-        try:
-            made = [read(outgoing.following(request(str(uuid.uuid4()), "b")))[1] for _ in range(10)]
-        finally:
-            TENANT.reset(token)
-    assert [one["headers"]["tenant"] for one in made] == ["acme"] * 10
+        assert tenants_of_later_ones(app) == ["acme"] * 10
 
 
 def with_tenant(make_one: Any) -> Any:
@@ -137,15 +142,7 @@ def test_what_a_patch_adds_to_some_is_in_those(app: Celery, monkeypatch: pytest.
     """As an agent's that traces messages does, wherever in Celery and kombu it sits."""
     whose: Any = {"publish": Producer, "as_task_v2": AMQP}.get(name) or app.amqp  # it keeps the class's as it is then
     monkeypatch.setattr(whose, name, with_tenant(getattr(whose, name)))
-    outgoing = Outgoing(app)
-    for _ in range(10):
-        outgoing.following(request(str(uuid.uuid4()), "b"))
-    token = TENANT.set("acme")
-    try:
-        made = [read(outgoing.following(request(str(uuid.uuid4()), "b")))[1] for _ in range(10)]
-    finally:
-        TENANT.reset(token)
-    assert [one["headers"].get("tenant") for one in made] == ["acme"] * 10
+    assert tenants_of_later_ones(app) == ["acme"] * 10
 
 
 def test_a_users_router_is_asked_for_each(app: Celery) -> None:

@@ -102,6 +102,13 @@ def test_one_message_brings_several_where_there_are_many(client: SagaClient, mes
     assert [hop["step"] for hop in json.loads(route)] == ["a", "b", "c"]
 
 
+def test_no_payload_is_an_empty_one(client: SagaClient, query: Query) -> None:
+    """As `start` takes it."""
+    client.start_many("order", [None, {"n": 1}])  # type: ignore[list-item]
+    rows = query("SELECT context -> 'payload' AS payload FROM saga_instances ORDER BY saga_id")
+    assert [row["payload"] for row in rows] == [{}, {"n": 1}]
+
+
 def test_a_few_have_messages_of_their_own(client: SagaClient, messages: Messages) -> None:
     client.start_many("order", [{}] * 127)
     assert len(messages()) == 127
