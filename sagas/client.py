@@ -104,9 +104,10 @@ class SagaClient:
         """Start a saga for each payload, in their order: what `start` does, in fewer round trips.
 
         Needs `database_url`. All are checked before any is written; they are written in transactions of 100, or in that
-        of `session`, two of them at once otherwise. Where one of them is refused (IdempotencyKeyReused) or the database
-        goes away, the hundreds before it are started, and may be the next two: give `idempotency_keys`, one for each,
-        and do it again. Raises what `start` raises.
+        of `session`, two of them at once otherwise. Where PostgreSQL refuses one (IdempotencyKeyReused; InvalidPayload
+        where the workers allow less, or a queue's name wants a field that is not there) or goes away, the hundreds
+        before it are started, and may be the next two: give `idempotency_keys`, one for each, and do it again. Raises
+        what `start` raises.
         """
         bodies = list(payloads)
         keys = [None] * len(bodies) if idempotency_keys is None else list(idempotency_keys)
@@ -167,17 +168,23 @@ def check_json(payload: Any, limit: int) -> dict[str, Any]:
     """The payload as it will be read back. Raises InvalidPayload for what is not a JSON object, or is too large."""
     if not isinstance(payload, Mapping):
         raise InvalidPayload(f"the payload is a {type(payload).__name__}; a JSON object (a dict) is meant")
-    try:
-        text = to_json(dict(payload))
-    except (TypeError, ValueError, RecursionError) as error:
-        problem = f"has {error}" if isinstance(error, Unstorable) else f"is not JSON: {error}"
-        raise InvalidPayload(f"the payload {problem}") from None
-    if len(text) > limit:
-        raise InvalidPayload(f"the payload has {len(text)} bytes, more than {limit}; store it and pass its address")
+    text = _json_text("payload", payload)
     read: dict[str, Any] = json.loads(text)
+    # PostgreSQL's measure, where it can matter: jsonb has a blank after each comma and colon, and no escapes.
+    size = len(text) if 2 * len(text) <= limit else len(json.dumps(read, ensure_ascii=False).encode())
+    if size > limit:
+        raise InvalidPayload(f"the payload has {size} bytes, more than {limit}; store it and pass its address")
     if read.keys() != payload.keys():
         raise InvalidPayload("the payload has keys that are not strings")
     return read
+
+
+def _json_text(name: str, value: Mapping[str, Any]) -> str:
+    try:
+        return to_json(dict(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = f"has {error}" if isinstance(error, Unstorable) else f"is not JSON: {error}"
+        raise InvalidPayload(f"the {name} {problem}") from None
 
 
 def _shared(
@@ -185,17 +192,25 @@ def _shared(
 ) -> dict[str, Any]:
     """The fields of a start that sagas started together share."""
     return {
-        "saga_type": str(saga_type),
+        "saga_type": _text("saga_type", str(saga_type)),
         "correlation_id": _text("correlation_id", correlation_id),
         "actor": _text("actor", actor),
-        "metadata": dict(metadata or {}),
+        "metadata": json.loads(_json_text("metadata", metadata)) if metadata else {},
     }
 
 
 def _text(name: str, value: str | None) -> str | None:
-    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 255 or "\x00" in value):
+    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 255 or not _is_storable(value)):
         raise InvalidPayload(f"{name} is {value!r}; a text of 1 to 255 characters is meant")
     return value
+
+
+def _is_storable(text: str) -> bool:
+    """PostgreSQL holds neither NUL characters nor halves of surrogate pairs (file names have them: `os.fsdecode`)."""
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _line(app: Celery, database_url: str | None) -> Line:

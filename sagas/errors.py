@@ -20,7 +20,7 @@ class UnknownSaga(HodeiError):
 
 
 class InvalidPayload(HodeiError):
-    """The payload is not JSON, does not fit the declared schema or is too large; nothing was written."""
+    """The payload is not JSON, does not fit the declared schema or is too large; nothing of it was written."""
 
 
 class IdempotencyKeyReused(HodeiError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -21,6 +22,7 @@ from sagas.runtime.packs import packed, packs, size
 from sagas.runtime.publish import publish_route, together
 from sagas.runtime.stencil import Stencils
 from sagas.runtime.verbs import cancel_saga
+from sagas.runtime.writers import Writers
 from sagas.settings import load, normalise_database_url
 from sagas.store.requests import StartRequest
 from sagas.store.wire import OtherRoute
@@ -28,6 +30,8 @@ from sagas.types import SagaId
 
 if TYPE_CHECKING:
     from sagas.runtime.ahead import Ahead
+
+log = logging.getLogger(__name__)
 
 BATCH = 100
 """Sagas that `start_many` starts in one transaction, and whose messages it publishes together."""
@@ -100,46 +104,56 @@ class DirectLine:
         )
         if session is None:
             most = size(self._engine, fields[0]["saga_type"], len(fields))
-            hundreds = self._written_ahead(packed(batch, most) for batch in batches)
+            hundreds = self._written_ahead((packed(batch, most) for batch in batches), len(fields) > BATCH)
         else:
             hundreds = (self._engine.store.start_many(batch, session=session) for batch in batches)
         return (str(answer["saga_id"]) for hundred in hundreds for answer in hundred)
 
-    def _written_ahead(self, batches: Iterator[list[StartRequest]]) -> Iterator[list[dict[str, Any]]]:
-        """PostgreSQL writes the rows of the next hundreds while this thread publishes the messages of one."""
+    def _written_ahead(self, batches: Iterator[list[StartRequest]], more: bool) -> Iterator[list[dict[str, Any]]]:
+        """PostgreSQL writes the rows of the next hundreds while this thread publishes the messages of one; `more`:
+        there are next ones.
+        """
         written: deque[tuple[list[StartRequest], Future[list[dict[str, Any]]]]] = deque()
-        with ThreadPoolExecutor(WRITERS, "hodei-start-many") as database:
+        with Writers(WRITERS if more else 0) as database:
 
             def write_next() -> None:
                 batch = next(batches, None)
                 if batch is not None:
-                    written.append((batch, database.submit(self._engine.store.start_many, batch)))
+                    written.append((batch, database.submit(partial(self._engine.store.start_many, batch))))
 
             for _ in range(WRITERS + 1):  # one for whoever is through while this thread publishes
                 write_next()
             while written:
-                batch, future = written.popleft()
+                batch, future = written[0]
                 try:
                     answers = future.result()
                 except Exception:
-                    # What is written beside it is started all the same.
+                    # What is being written beside it is started all the same. So is this one, if not its own error but
+                    # a signal's came here (Celery's soft time limit).
                     for other, beside in written:
-                        with suppress(Exception):
-                            self._publish(other, beside.result())
+                        if not beside.cancel():
+                            with suppress(Exception):
+                                self._publish(other, beside.result())
                     raise
+                written.popleft()
                 write_next()
                 self._publish(batch, answers)
                 yield answers
 
     def _publish(self, requests: list[StartRequest], answers: list[dict[str, Any]]) -> None:
+        """A broker that takes none of them costs a warning: they are started, and reconcile's then."""
         app = self._engine.app
-        with together(app) as producer:
-            stencils = Stencils(app, producer)
-            for answer, brings in packs(requests, answers):
-                stencils.publish(answer["saga_id"], requests[0].saga_type, answer["route"], brings)
-                # Whoever has PostgreSQL's answer has the next question, and would get his turn only after 5 ms
-                # (`sys.getswitchinterval`).
-                time.sleep(0)
+        try:
+            with together(app) as producer:
+                stencils = Stencils(app, producer)
+                for answer, brings in packs(requests, answers):
+                    if not stencils.publish(answer["saga_id"], requests[0].saga_type, answer["route"], brings):
+                        break  # each would wait as long
+                    # Whoever has PostgreSQL's answer has the next question, and would get his turn only after 5 ms
+                    # (`sys.getswitchinterval`).
+                    time.sleep(0)
+        except Exception as error:  # noqa: BLE001 - as `published`
+            log.warning("messages of %d sagas were not published (%s); reconcile will", len(requests), error)
 
     def look(self, saga_id: SagaId, timeout: float) -> tuple[SagaStatus, SagaResult | None]:
         repository = self._engine.repository

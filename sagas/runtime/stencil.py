@@ -49,23 +49,21 @@ class Stencils:
         saga_type: str,
         route: Sequence[Mapping[str, Any]],
         brings: Sequence[str] = (),
-    ) -> None:
+    ) -> bool:
         """As `publish_route` does, forward. No copies where somebody hears of each."""
+        publish = partial(publish_route, self._app, saga_id, saga_type, route, undo=False, brings=brings)
         if self._heard:
-            publish_route(self._app, saga_id, saga_type, route, undo=False, producer=self._producer, brings=brings)
-            return
+            return publish(producer=self._producer)
         kind = (saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
         stencil = self._cut.get(kind)
         if stencil is None:
             recorder = _Recorder(self._producer)
-            if (
-                publish_route(self._app, saga_id, saga_type, route, undo=False, producer=recorder, brings=brings)
-                and recorder.sent
-            ):
+            taken = publish(producer=recorder)
+            if taken and recorder.sent:
                 self._cut[kind] = _cut(str(saga_id), *recorder.sent)
-            return
+            return taken
         own = pack(brings, route) if brings else {}
-        published(saga_id, partial(stencil.publish, self._producer, str(saga_id), own))
+        return published(saga_id, partial(stencil.publish, self._producer, str(saga_id), own))
 
 
 class _Recorder:

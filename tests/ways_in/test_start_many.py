@@ -7,14 +7,17 @@ import re
 import zlib
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, signals
 from kombu import serialization
 
-from sagas import IdempotencyKeyReused, Saga, SagaClient
-from sagas.runtime import packs
+from sagas import IdempotencyKeyReused, InvalidPayload, Saga, SagaClient
+from sagas.runtime import direct, packs
 from sagas.runtime.publish import PACK
+from sagas.runtime.writers import Writers
 from sagas.settings import Settings
 from sagas.store.database import connect_engine
 from sagas.store.definitions import register
@@ -209,14 +212,85 @@ def test_what_hides_its_ids_is_not_copied(client: SagaClient, app: Celery, messa
 def test_what_comes_long_after_a_refused_hundred_is_not_started(
     client: SagaClient, messages: Messages, query: Query, own: None
 ) -> None:
-    """The two hundreds that are written beside it are, and have their messages."""
+    """Those of the two hundreds after it that are being written are, and have their messages."""
     client.start("order", {"number": -1}, idempotency_key="k50")
     keys = [f"k{number}" for number in range(450)]
     with pytest.raises(IdempotencyKeyReused):
         client.start_many("order", [{"number": number} for number in range(450)], idempotency_keys=keys)
-    started = query("SELECT idempotency_key AS key FROM saga_instances")
-    assert {row["key"] for row in started} == {*keys[100:300], "k50"}
-    assert len(messages()) == 201
+    started = {row["key"] for row in query("SELECT idempotency_key AS key FROM saga_instances")}
+    hundreds = [set(keys[first : first + 100]) for first in (100, 200)]
+    assert started == {"k50"}.union(*(hundred for hundred in hundreds if hundred & started))
+    assert len(messages()) == len(started)
+
+
+def test_a_signal_while_a_hundred_is_written_leaves_none_without_messages(
+    client: SagaClient, messages: Messages, query: Query, own: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery's soft time limit: an error that is not the hundred's own."""
+
+    class Interrupted(Writers):
+        def submit(self, work: Callable[[], Any]) -> Any:
+            future = super().submit(work)
+            if not futures:
+                monkeypatch.setattr(future, "result", Mock(side_effect=[SoftTimeLimitExceeded(), future.result()]))
+            futures.append(future)
+            future.exception()  # each of them is written
+            return future
+
+    futures: list[Any] = []
+    monkeypatch.setattr(direct, "Writers", Interrupted)
+    with pytest.raises(SoftTimeLimitExceeded):
+        client.start_many("order", [{}] * 450)
+    started = query("SELECT saga_id::text AS id FROM saga_instances")
+    assert len(started) == 300
+    assert {ids(message)[0] for message in messages()} == {row["id"] for row in started}
+
+
+def test_a_broker_that_is_away_from_the_first_is_asked_once_a_hundred(
+    client: SagaClient, broker_server: BrokerServer, query: Query, own: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each message would wait for it by itself."""
+    broker_server.kill()
+    assert len(client.start_many("order", [{}] * 250)) == 250
+    assert query.value("SELECT count(*) FROM saga_instances") == 250
+    assert caplog.text.count("not published") == 3
+
+
+def test_a_broker_that_cannot_be_takes_no_saga_with_it(client: SagaClient, database_url: str, query: Query) -> None:
+    """As `start` has it."""
+    client = SagaClient("nosuch://nowhere", database_url=database_url)
+    assert client.start("order").saga_id
+    assert len(client.start_many("order", [{}] * 3)) == 3
+    assert query.value("SELECT count(*) FROM saga_instances") == 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "payload", "shared", "named"),
+    [
+        (["good", "\udc80"], {}, {}, "idempotency_key is"),
+        (["good", "a\x00"], {}, {}, "idempotency_key is"),
+        (None, {}, {"actor": "\udc80"}, "actor is"),
+        (None, {}, {"metadata": {"a": object()}}, "the metadata is not JSON"),
+        (None, {}, {"metadata": {"a": "\udc80"}}, "the metadata has half of a surrogate pair"),
+        (None, {"numbers": [1] * 100_000}, {}, "the payload has 300013 bytes, more than 262144"),
+    ],
+    ids=["half a character", "NUL", "half an actor", "no JSON", "half a value", "blanks in jsonb"],
+)
+def test_what_postgresql_cannot_store_is_found_before_any_is_written(
+    client: SagaClient,
+    query: Query,
+    keys: list[str] | None,
+    payload: dict[str, Any],
+    shared: dict[str, Any],
+    named: str,
+) -> None:
+    """In the second hundred."""
+    ours = None if keys is None else [*(f"{keys[0]}{number}" for number in range(149)), keys[1]]
+    with pytest.raises(InvalidPayload, match=named):
+        client.start_many("order", [*[{}] * 149, payload], idempotency_keys=ours, **shared)
+    with pytest.raises(InvalidPayload, match=named):
+        client.start("order", payload, idempotency_key=keys and keys[1], **shared)
+    assert query.value("SELECT count(*) FROM saga_instances") == 0
 
 
 def test_a_key_that_comes_again_a_hundred_later(
