@@ -33,7 +33,7 @@ class Writers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         """What has not begun is dropped; what has is waited for."""
         with suppress(Empty):
             while True:
