@@ -24,9 +24,9 @@ def backlog(servers: Servers, options: Options, sagas: int) -> dict[str, Any]:
         before, begun = counts.look(servers, contender), time.monotonic()
         time.sleep(WINDOW)
         after, seconds = counts.look(servers, contender), time.monotonic() - begun
-        grown = _queued(servers) - queued
-    if grown or queued < sagas:
-        raise Wrong(f"{sagas} sagas wait, and {queued} messages; {grown} more were sent meanwhile")
+        grown, own = _queued(servers) - queued, contender.waiting_messages()
+    if grown or queued != own:
+        raise Wrong(f"{sagas} sagas wait for {own} messages, and {queued} are there; {grown} more were sent meanwhile")
     percent = {name: 100 * (after.cpu[name] - before.cpu[name]) / seconds for name in before.cpu}
     return {"sagas": sagas, "messages": queued, "percent": percent, "total": sum(percent.values())}
 

@@ -17,6 +17,7 @@ OPEN = "SELECT EXISTS (SELECT FROM saga_instances WHERE state IN ('PENDING', 'IN
 ENDS = "SELECT state, count(*) FROM saga_instances WHERE started_at >= %s GROUP BY state"
 UNDELIVERED = "SELECT EXISTS (SELECT FROM saga_deliveries WHERE state = 'OPEN')"
 DELIVERED = "SELECT count(*) FROM saga_deliveries WHERE state = 'DONE' AND created_at >= %s"
+MESSAGES = "SELECT count(*) FROM saga_instances WHERE state = 'PENDING' AND brought_by IS NULL"
 STEPS = """
 SELECT t.state, attempt, undo_attempt, count(*) FROM saga_steps t JOIN saga_instances s USING (saga_id)
 WHERE s.started_at >= %s GROUP BY t.state, attempt, undo_attempt ORDER BY 1, 2, 3
@@ -78,6 +79,10 @@ class Ours(CeleryContender):
         """By `start_many`."""
         self._sagas.start_many("bench", [{}] * count)
         self.started += count
+
+    def waiting_messages(self) -> int:
+        """That the sagas which have not begun were started with: one message may bring several (decision 0014)."""
+        return int(self._rows(MESSAGES)[0][0])
 
     def finished(self) -> bool:
         # The database is asked last: asked all the time it would be measured.

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,31 +12,24 @@ from benchmarks.simulation import NETWORK, Costs, steps_a_second
 from tests.harness.processes import ROOT
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_bare_and_ours_are_measured(tmp_path: Path) -> None:
-    file = tmp_path / "figures.json"
-    words = [
-        "counts",
-        "throughput",
-        "latency",
-        "starts",
-        "simulation",
-        "--rounds",
-        "1",
-        "--sagas",
-        "20",
-        "--latencies",
-        "5",
-        "--only",
-        "bare,ours",
-    ]
-    command = [sys.executable, "-m", "benchmarks", *words, "--json", str(file), "--directory", str(tmp_path)]
+def measured(directory: Path, *words: str) -> dict[str, Any]:
+    """The figures of one session."""
+    file = directory / "figures.json"
+    command = [sys.executable, "-m", "benchmarks", *words, "--json", str(file), "--directory", str(directory)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert "ratio" in done.stdout
+    assert list(directory.iterdir()) == [file]  # the server's data are gone
+    figures: dict[str, Any] = json.loads(file.read_text())
+    return figures
 
-    figures = json.loads(file.read_text())
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_bare_and_ours_are_measured(tmp_path: Path) -> None:
+    parts = ["counts", "throughput", "latency", "starts", "simulation"]
+    sizes = ["--rounds", "1", "--sagas", "20", "--latencies", "5"]
+    figures = measured(tmp_path, *parts, *sizes, "--only", "bare,ours")
     assert figures["machine"]["servers"]["fsync"] == "on"
     assert set(figures["throughput"]) == {"bare", "ours"}
     for runs in figures["throughput"].values():
@@ -49,7 +43,26 @@ def test_bare_and_ours_are_measured(tmp_path: Path) -> None:
     # A claim, then commit and next claim in one; a flush for the start and for each step.
     assert counted["ours"]["round_trips"] == {"client": 1, "worker": 5}
     assert 5 <= counted["ours"]["wal_flushes"] < 5.5
-    assert list(tmp_path.iterdir()) == [file]  # the server's data are gone
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_growth_history_and_upkeep_are_measured(tmp_path: Path) -> None:
+    """More wait than have messages of their own."""
+    sizes = ["--steps", "4,8", "--growth-steps", "32", "--history", "1000", "--backlogs", "200"]
+    figures = measured(
+        tmp_path, "growth", "history", "upkeep", "--rounds", "1", "--sagas", "20", *sizes, "--only", "ours"
+    )
+    assert {size: [run["sagas"] for run in runs] for size, runs in figures["growth"]["ours"].items()} == {
+        "4": [8],
+        "8": [4],
+    }
+    assert {size: [run["sagas"] for run in runs] for size, runs in figures["history"].items()} == {
+        "0": [20],
+        "1000": [20],
+    }
+    (backlog,) = figures["upkeep"]["backlog"]
+    assert (backlog["sagas"], backlog["messages"] < 200) == (200, True)
 
 
 def test_the_simulation_is_right_where_arithmetic_is() -> None:
