@@ -1,4 +1,4 @@
-"""Three pictures of the figures, as small SVG files. Needs matplotlib: the extra `bench`."""
+"""Pictures of the figures, as small SVG files. Needs matplotlib: the extra `bench`."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "hodei", "font.size
 
 from matplotlib import pyplot as plt  # noqa: E402 - after the choice of its back end
 
+from tests.chaos.recovery import BUDGETS  # noqa: E402
+
 QUANTILES = 100
 """Points of a line of a distribution."""
 
@@ -17,7 +19,13 @@ QUANTILES = 100
 def draw(figures: dict[str, Any], directory: Path) -> list[tuple[str, Path]]:
     """(title, file) of each picture that the figures suffice for."""
     directory.mkdir(parents=True, exist_ok=True)
-    makers = {"throughput": _throughput, "latency": _latency, "growth": _growth}
+    makers = {
+        "throughput": _throughput,
+        "latency": _latency,
+        "growth": _growth,
+        "history": _history,
+        "recovery": _recovery,
+    }
     drawn = []
     for part, maker in makers.items():
         if figures.get(part):
@@ -66,3 +74,24 @@ def _growth(axes: Any, runs: dict[str, Any]) -> str:
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=7)
     return "Cost of a step by the length of its saga"
+
+
+def _history(axes: Any, runs: dict[str, Any]) -> str:
+    sizes = sorted(map(int, runs))
+    axes.boxplot([[run["rate"] for run in runs[str(size)]] for size in sizes], orientation="horizontal", whis=(0, 100))
+    axes.set_yticks(range(1, len(sizes) + 1), [f"{size:,}" for size in sizes])
+    axes.set_ylabel("finished sagas stored")
+    axes.set_xlabel("sagas a second")
+    axes.set_xlim(left=0)
+    return "Throughput with history: each run of the session"
+
+
+def _recovery(axes: Any, runs: dict[str, Any]) -> str:
+    kinds = list(runs)[::-1]
+    axes.boxplot([runs[kind] for kind in kinds], orientation="horizontal", whis=(5, 95))
+    axes.set_yticks(range(1, len(kinds) + 1), kinds)
+    axes.plot([BUDGETS[kind] for kind in kinds], range(1, len(kinds) + 1), "r|", markersize=14, label="budget")
+    axes.set_xlabel("seconds (whiskers: the 5th and the 95th percentile)")
+    axes.set_xlim(left=0)
+    axes.legend(fontsize=7)
+    return "Recovery: each kind's times and its budget"

@@ -6,6 +6,7 @@ from benchmarks.contenders.celery_saga import CelerySaga, CelerySagaFailing
 from benchmarks.contenders.dbos import DbosDirect, DbosDirectFailing, DbosQueue, DbosQueueFailing
 from benchmarks.contenders.ours import Ours, OursFailing, OursMessages, OursPooled, OursSingle
 from benchmarks.contenders.procrastinate import Procrastinate
+from benchmarks.contenders.sagaz import Sagaz
 
 CONTENDERS: dict[str, type[Contender]] = {
     contender.name: contender
@@ -23,8 +24,9 @@ CONTENDERS: dict[str, type[Contender]] = {
         DbosQueueFailing,
         DbosDirectFailing,
         Procrastinate,
+        Sagaz,
         OursPooled,
     )
 }
-ON_DEMAND = (Procrastinate.name, OursPooled.name)
+ON_DEMAND = (Procrastinate.name, Sagaz.name, OursPooled.name)
 DEFAULT = tuple(name for name in CONTENDERS if name not in ON_DEMAND)

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from benchmarks.contenders.base import Wrong
-from benchmarks.contenders.on_postgres import PostgresContender
+from benchmarks.contenders.on_postgres import CalledDirectly, PostgresContender
 
 FINAL = "SELECT count(*) FROM dbos.workflow_status WHERE status IN ('SUCCESS', 'ERROR')"
 OF_ONE = "SELECT completed_at FROM dbos.workflow_status WHERE workflow_uuid = %s AND status IN ('SUCCESS', 'ERROR')"
@@ -50,38 +50,15 @@ class DbosQueue(PostgresContender):
             raise Wrong(f"{self.name}: workflows {ends}, steps {steps} instead of {each * self.started}")
 
 
-class DbosDirect(DbosQueue):
-    """By direct calls: nothing waits in a queue, each process calls one workflow after another."""
+class DbosDirect(CalledDirectly, DbosQueue):
+    """By direct calls."""
 
     name = "dbos_direct"
     queued = False
-    threads: ClassVar[int] = 8
-    _held = False
+    at_once = 8
 
-    def hold(self) -> None:
-        self._held = True
-
-    def submit(self, count: int) -> None:
-        self.started += count
-        self._waiting = count
-        if not self._held:
-            self.release()
-
-    def release(self) -> None:
-        shares = len(self.workers)
-        for number, (_, driver) in enumerate(self.workers):
-            driver.begin("call", self._waiting // shares + (number < self._waiting % shares), self.threads)
-
-    def finished(self) -> bool:
-        if not super().finished():
-            return False
-        for _, driver in self.workers:
-            driver.end()
-        return True
-
-    def one(self) -> float:
-        self.started += 1
-        return float(self.workers[0][1].call("call", 1))
+    def ended(self) -> bool:
+        return DbosQueue.finished(self)
 
 
 class DbosQueueFailing(DbosQueue):

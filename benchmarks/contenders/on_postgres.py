@@ -98,3 +98,39 @@ class PostgresContender(Contender):
         with self._connection.cursor() as cursor:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
+
+
+class CalledDirectly(PostgresContender):
+    """By direct calls: nothing waits in a queue, each process runs so many at a time."""
+
+    at_once: ClassVar[int]
+    _held = False
+
+    @abstractmethod
+    def ended(self) -> bool:
+        """Whether all are at their ends, by their rows."""
+
+    def hold(self) -> None:
+        self._held = True
+
+    def submit(self, count: int) -> None:
+        self.started += count
+        self._waiting = count
+        if not self._held:
+            self.release()
+
+    def release(self) -> None:
+        shares = len(self.workers)
+        for number, (_, driver) in enumerate(self.workers):
+            driver.begin("call", self._waiting // shares + (number < self._waiting % shares), self.at_once)
+
+    def finished(self) -> bool:
+        if not self.ended():
+            return False
+        for _, driver in self.workers:
+            driver.end()
+        return True
+
+    def one(self) -> float:
+        self.started += 1
+        return float(self.workers[0][1].call("call", 1))

@@ -248,9 +248,8 @@ class Store:
 
         def read(cursor: Any) -> list[Any]:
             cursor.execute(
-                "SELECT t.saga_id, step_name, attempt_id, claim_pid, claim_started"
-                " FROM saga_instances s JOIN saga_steps t ON t.saga_id = s.saga_id"
-                " WHERE s.live_claims > 0 AND lease_until IS NOT NULL AND claim_host = %s AND claim_pid IS NOT NULL",
+                "SELECT saga_id, step_name, attempt_id, claim_pid, claim_started FROM saga_claimed()"
+                " WHERE claim_host = %s AND claim_pid IS NOT NULL",
                 (host,),
             )
             return list(cursor.fetchall())

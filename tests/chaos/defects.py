@@ -205,7 +205,7 @@ DEFECTS = (
         "P2",
         "who was brought by a message is watched by its first saga for ever",
         "packed",
-        (("saga_brought", "AND b.state = 'PENDING' AND f.state = 'PENDING' AND f.not_before IS NULL\n", "\n"),),
+        (("saga_packed", "AND b.state = 'PENDING' AND f.state = 'PENDING' AND f.not_before IS NULL\n", "\n"),),
     ),
     Defect(
         "a pack counted by its sagas",

@@ -2,6 +2,9 @@
 
 import uuid
 
+from sagas import SagaId
+from sagas.store.requests import StartRequest
+from tests.harness.wait import wait_for
 from tests.store.lab import LEASE, ONCE, Lab
 
 
@@ -141,3 +144,26 @@ def test_the_next_step_sees_the_outputs_of_all_before(lab: Lab) -> None:
     answer = run.ask("c")
     assert answer["outputs"] == {"a": {"n": 1}, "b": {"n": 2}}
     assert answer["attempt"] == 2
+
+
+def test_the_claims_of_the_dead_are_found_without_reading_all_steps(lab: Lab) -> None:
+    """A tick costs what is due (P13), also where 3,000 sagas have just come and PostgreSQL knows nothing of them."""
+    for table in ("saga_instances", "saga_steps"):
+        lab.sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+    lab.define("order", a={}, b={}, c={}, d={})
+    for _ in range(10):
+        lab.store.start_many([StartRequest("order", {}, saga_id=SagaId.new(), published=True) for _ in range(300)])
+
+    def read() -> int:
+        """Rows of steps that were read by scans, when all sessions of the store have told (they do when they end)."""
+        lab.engine.dispose()
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        wait_for(lambda: lab.value(others) == 0, 10, "sessions of the store")
+        return int(lab.value("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'saga_steps'"))
+
+    before = read()
+    for _ in range(3):
+        lab.advance(1)
+        assert lab.store.live_claims_of("nowhere") == []
+        assert lab.store.silent_claims(1.0, 1.0) == []
+    assert read() == before

@@ -1,12 +1,14 @@
--- How many sagas wait for a message in each of these queues, and how many messages they need (saga_brought):
+-- How many sagas wait for a message in each of these queues, and how many messages they need (saga_packed):
 -- {"steps": {"waiting": 3, "needed": 2}, ...}. Compared with the queue's depth, the latter tells how many messages were lost,
 -- whatever their age (R22).
 CREATE OR REPLACE FUNCTION saga_waiting(p_queues text[]) RETURNS jsonb
 LANGUAGE sql STABLE AS $$
     -- saga_now() is volatile: it is asked once, not for each row.
     WITH clock AS MATERIALIZED (SELECT saga_now() AS now), waiting AS (
-        SELECT t.queue, t.not_before, s.brought_by IS NULL OR NOT saga_brought(s.saga_id) AS own
+        SELECT t.queue, t.not_before, NOT saga_packed(s, t, b, f) AS own
         FROM saga_instances s JOIN saga_steps t ON t.saga_id = s.saga_id AND t.step_order = s.current_step
+        LEFT JOIN saga_instances b ON b.saga_id = s.brought_by
+        LEFT JOIN saga_steps f ON f.saga_id = b.saga_id AND f.step_order = 0
         WHERE s.wake_at < 'infinity' AND s.state IN ('PENDING', 'IN_PROGRESS')
             AND s.live_claims = 0 AND s.paused_at IS NULL
         UNION ALL

@@ -13,7 +13,6 @@ BEGIN
     IF v_trust > v_now THEN RETURN '[]'; END IF;
     RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('saga_id', t.saga_id, 'step', t.step_name, 'attempt_id',
             t.attempt_id, 'node', n.node)), '[]')
-        FROM saga_instances s JOIN saga_steps t ON t.saga_id = s.saga_id JOIN celery_nodes n ON n.incarnation = t.claim_node
-        WHERE s.live_claims > 0 AND t.lease_until IS NOT NULL AND t.phase = 'forward' AND t.idempotent
-            AND n.last_seen < v_now - make_interval(secs => p_dead));
+        FROM saga_claimed() t JOIN celery_nodes n ON n.incarnation = t.claim_node
+        WHERE t.phase = 'forward' AND t.idempotent AND n.last_seen < v_now - make_interval(secs => p_dead));
 END $$;
