@@ -1,5 +1,6 @@
 """Pictures of the figures, as small SVG files. Needs matplotlib: the extra `bench`."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,10 @@ def _history(axes: Any, runs: dict[str, Any]) -> str:
 
 def _recovery(axes: Any, runs: dict[str, Any]) -> str:
     kinds = list(runs)[::-1]
-    axes.boxplot([runs[kind] for kind in kinds], orientation="horizontal", whis=(5, 95))
-    axes.set_yticks(range(1, len(kinds) + 1), kinds)
+    axes.boxplot([[s for s in runs[kind] if isfinite(s)] for kind in kinds], orientation="horizontal", whis=(5, 95))
+    never = [sum(not isfinite(s) for s in runs[kind]) for kind in kinds]
+    labels = [f"{kind} ({count} never)" if count else kind for kind, count in zip(kinds, never, strict=True)]
+    axes.set_yticks(range(1, len(kinds) + 1), labels)
     axes.plot([BUDGETS[kind] for kind in kinds], range(1, len(kinds) + 1), "r|", markersize=14, label="budget")
     axes.set_xlabel("seconds (whiskers: the 5th and the 95th percentile)")
     axes.set_xlim(left=0)

@@ -170,7 +170,8 @@ def check_json(payload: Any, limit: int) -> dict[str, Any]:
         raise InvalidPayload(f"the payload is a {type(payload).__name__}; a JSON object (a dict) is meant")
     text = _json_text("payload", payload)
     read: dict[str, Any] = json.loads(text)
-    # PostgreSQL's measure, where it can matter: jsonb has a blank after each comma and colon, and no escapes.
+    # PostgreSQL's measure, where it can matter: jsonb has a blank after each comma and colon, and no escapes
+    # (nor exponents: 1e300 has 301 digits there, and is found when it is written).
     size = len(text) if 2 * len(text) <= limit else len(json.dumps(read, ensure_ascii=False).encode())
     if size > limit:
         raise InvalidPayload(f"the payload has {size} bytes, more than {limit}; store it and pass its address")

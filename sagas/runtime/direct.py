@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 
 from sagas.errors import ConfigurationError
 from sagas.results import SagaResult, SagaStatus
@@ -147,11 +148,12 @@ class DirectLine:
             with together(app) as producer:
                 stencils = Stencils(app, producer)
                 for answer, brings in packs(requests, answers):
-                    if not stencils.publish(answer["saga_id"], requests[0].saga_type, answer["route"], brings):
-                        break  # each would wait as long
+                    stencils.publish(answer["saga_id"], requests[0].saga_type, answer["route"], brings)
                     # Whoever has PostgreSQL's answer has the next question, and would get his turn only after 5 ms
                     # (`sys.getswitchinterval`).
                     time.sleep(0)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:  # noqa: BLE001 - as `published`
             log.warning("messages of %d sagas were not published (%s); reconcile will", len(requests), error)
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import BatchPublishError, OperationalError
 
 from sagas.types import SagaId
@@ -75,6 +76,8 @@ def published(saga_id: SagaId | str, send: Callable[[], object]) -> bool:
     """Send the saga's message by this. False (and a warning) if the broker does not take it: it is reconcile's then."""
     try:
         send()
+    except SoftTimeLimitExceeded:  # not the broker's: it is the task's that called us
+        raise
     except Exception as error:  # noqa: BLE001 - only a hint; kombu raises more than its own errors
         log.warning("saga %s: its message was not published (%s); reconcile will", saga_id, error)
         return False

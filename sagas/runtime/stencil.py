@@ -41,6 +41,8 @@ class Stencils:
         self._app = app
         self._producer = producer
         self._cut: dict[Any, _Stencil | None] = {}
+        self._refused: set[Any] = set()
+        """Of these kinds one was not published: the others would wait for the broker as long, and are reconcile's."""
         self._heard = heard(app)
 
     def publish(
@@ -49,12 +51,23 @@ class Stencils:
         saga_type: str,
         route: Sequence[Mapping[str, Any]],
         brings: Sequence[str] = (),
-    ) -> bool:
+    ) -> None:
         """As `publish_route` does, forward. No copies where somebody hears of each."""
+        kind = (saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
+        if kind not in self._refused and not self._publish(kind, saga_id, saga_type, route, brings):
+            self._refused.add(kind)
+
+    def _publish(
+        self,
+        kind: Any,
+        saga_id: SagaId | str,
+        saga_type: str,
+        route: Sequence[Mapping[str, Any]],
+        brings: Sequence[str],
+    ) -> bool:
         publish = partial(publish_route, self._app, saga_id, saga_type, route, undo=False, brings=brings)
         if self._heard:
             return publish(producer=self._producer)
-        kind = (saga_type, *((hop["step"], hop["queue"], hop["priority"]) for hop in route))
         stencil = self._cut.get(kind)
         if stencil is None:
             recorder = _Recorder(self._producer)

@@ -22,13 +22,18 @@ class Writers:
     def __init__(self, count: int) -> None:
         self._due: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads: list[Thread] = []
-        for number in range(count):
-            thread = Thread(target=self._run, name=f"hodei-start-many-{number}")
-            try:
+        try:
+            for number in range(count):
+                # Nobody waits at the process's end for one whose caller was interrupted before he could let it go.
+                thread = Thread(target=self._run, name=f"hodei-start-many-{number}", daemon=True)
                 thread.start()
-            except RuntimeError:
-                break
-            self._threads.append(thread)
+                self._threads.append(thread)
+        except RuntimeError:
+            pass  # with fewer, or none
+        except BaseException:
+            for _ in range(count):
+                self._due.put(None)
+            raise
 
     def __enter__(self) -> Self:
         return self

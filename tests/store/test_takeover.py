@@ -1,11 +1,12 @@
 """Expiry is written, and the old attempt is refused: R4, R5, R10, promise P3."""
 
 import uuid
+from dataclasses import replace
 
 from sagas import SagaId
 from sagas.store.requests import StartRequest
 from tests.harness.wait import wait_for
-from tests.store.lab import LEASE, ONCE, Lab
+from tests.store.lab import LEASE, NODE, ONCE, Lab
 
 
 def test_a_lease_that_ran_out_by_the_clock_alone_opens_nothing(lab: Lab) -> None:
@@ -158,11 +159,13 @@ def test_the_claims_of_the_dead_are_found_without_reading_all_steps(lab: Lab) ->
         """Rows of steps that were read by scans, when all sessions of the store have told (they do when they end)."""
         lab.engine.dispose()
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        others += " AND backend_type = 'client backend'"
         wait_for(lambda: lab.value(others) == 0, 10, "sessions of the store")
         return int(lab.value("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'saga_steps'"))
 
+    lab.store.node_beat(replace(NODE, incarnation=uuid.uuid4()), [])
     before = read()
-    for _ in range(3):
+    for _ in range(10):
         lab.advance(1)
         assert lab.store.live_claims_of("nowhere") == []
         assert lab.store.silent_claims(1.0, 1.0) == []

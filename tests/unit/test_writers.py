@@ -62,7 +62,7 @@ def test_what_has_not_begun_is_dropped_when_the_caller_is_interrupted() -> None:
         writers.submit(first)
         writers.submit(lambda: done.append(2))
         begun.wait(30)
-        threading.Timer(0.2, may_end.set).start()
+        threading.Timer(1.0, may_end.set).start()
         raise KeyboardInterrupt
     assert done == [1]
 
@@ -93,5 +93,42 @@ def rest():
         print(writers.submit(lambda: 1).result())
 
 atexit.register(rest)
+"""
+    assert run(code) == "1\n"
+
+
+def test_who_was_interrupted_while_he_makes_them_can_end() -> None:
+    """The signal came in the second one's start: the first one must not keep the process."""
+    code = """
+import threading
+from sagas.runtime.writers import Writers
+
+start = threading.Thread.start
+def interrupted(thread):
+    start(thread)
+    if thread.name.endswith("1"):
+        raise KeyboardInterrupt
+threading.Thread.start = interrupted
+kept = None
+try:
+    Writers(2)
+except KeyboardInterrupt as error:
+    kept = error
+print("interrupted")
+"""
+    assert run(code) == "interrupted\n"
+
+
+def test_who_was_interrupted_between_two_results_can_end() -> None:
+    """His traceback, which somebody keeps, keeps the generator that waits in `with`."""
+    code = """
+from sagas.runtime.writers import Writers
+
+def results():
+    with Writers(2) as writers:
+        yield writers.submit(lambda: 1).result()
+
+kept = results()
+print(next(kept))
 """
     assert run(code) == "1\n"

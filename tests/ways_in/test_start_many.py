@@ -12,11 +12,12 @@ from unittest.mock import Mock
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, signals
-from kombu import serialization
+from kombu import Queue, serialization
 
 from sagas import IdempotencyKeyReused, InvalidPayload, Saga, SagaClient
 from sagas.runtime import direct, packs
 from sagas.runtime.publish import PACK
+from sagas.runtime.stencil import _Stencil
 from sagas.runtime.writers import Writers
 from sagas.settings import Settings
 from sagas.store.database import connect_engine
@@ -244,6 +245,28 @@ def test_a_signal_while_a_hundred_is_written_leaves_none_without_messages(
     started = query("SELECT saga_id::text AS id FROM saga_instances")
     assert len(started) == 300
     assert {ids(message)[0] for message in messages()} == {row["id"] for row in started}
+
+
+def test_a_soft_time_limit_while_messages_go_out_ends_the_call(
+    client: SagaClient, query: Query, own: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the caller's task's own, and no trouble of the broker."""
+    monkeypatch.setattr(_Stencil, "publish", Mock(side_effect=SoftTimeLimitExceeded()))
+    with pytest.raises(SoftTimeLimitExceeded):
+        client.start_many("order", [{}] * 900)
+    assert query.value("SELECT count(*) FROM saga_instances") <= 400
+
+
+def test_a_message_that_is_refused_stops_none_of_another_queue(
+    app: Celery, database_url: str, messages: Messages, query: Query, own: None
+) -> None:
+    """An app that names its queues, and makes no others."""
+    app.conf.update(task_create_missing_queues=False, task_queues=[Queue("steps.good"), Queue("compensations")])
+    client = client_of(app, database_url, build("hosted", a={"queue": "steps.{host}"}))
+    hosts = ["good", "bad"] * 20
+    client.start_many("hosted", [{"host": host} for host in hosts])
+    assert query.value("SELECT count(*) FROM saga_instances") == 40
+    assert len(messages()) == 20
 
 
 def test_a_broker_that_is_away_from_the_first_is_asked_once_a_hundred(
