@@ -224,7 +224,11 @@ def settle(system: System) -> None:
     for worker in system.step_workers:
         if worker.running():
             worker.kill_main(15)
-    wait_for(lambda: not any(worker.running() for worker in system.step_workers), 60, "the step workers end")
+
+    def told() -> str:
+        return "\n".join(worker.tail() for worker in system.step_workers if worker.running())
+
+    wait_for(lambda: not any(worker.running() for worker in system.step_workers), 60, told)
 
 
 def _died(log: str) -> list[int]:
