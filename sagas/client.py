@@ -207,11 +207,12 @@ def _text(name: str, value: str | None) -> str | None:
 
 
 def _is_storable(text: str) -> bool:
-    """PostgreSQL holds neither NUL characters nor halves of surrogate pairs (file names have them: `os.fsdecode`)."""
+    """File names may have halves of surrogate pairs (`os.fsdecode`)."""
     try:
-        return b"\x00" not in text.encode()
-    except UnicodeEncodeError:
+        to_json(text)
+    except Unstorable:
         return False
+    return True
 
 
 def _line(app: Celery, database_url: str | None) -> Line:

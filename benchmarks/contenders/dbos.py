@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from benchmarks.contenders.base import Wrong
-from benchmarks.contenders.on_postgres import CalledDirectly, PostgresContender
+from benchmarks.contenders.on_postgres import CalledDirectly, Enqueued
 
 FINAL = "SELECT count(*) FROM dbos.workflow_status WHERE status IN ('SUCCESS', 'ERROR')"
 OF_ONE = "SELECT completed_at FROM dbos.workflow_status WHERE workflow_uuid = %s AND status IN ('SUCCESS', 'ERROR')"
@@ -11,7 +11,7 @@ ENDS = "SELECT status, count(*) FROM dbos.workflow_status GROUP BY status"
 STEPS = "SELECT count(*), count(DISTINCT (workflow_uuid, function_id)) FROM dbos.operation_outputs"
 
 
-class DbosQueue(PostgresContender):
+class DbosQueue(Enqueued):
     """By its queue, which polls."""
 
     name = "dbos_queue"

@@ -54,6 +54,31 @@ class PostgresContender(Contender):
         for process, _ in self.workers:
             process.resume()
 
+    def pids(self) -> dict[str, list[int]]:
+        return {"worker": [process.main_pid for process, _ in self.workers]}
+
+    def close(self) -> None:
+        for driver in (*(driver for _, driver in self.workers), self.client):
+            if driver is not None:
+                driver.close()
+        self._connection.close()
+
+    @cached_property
+    def _connection(self) -> Any:
+        connection = psycopg2.connect(libpq_url(named(self.stand.database_url, "bench")))
+        connection.autocommit = True
+        return connection
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of a statement."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+
+
+class Enqueued(PostgresContender):
+    """A client starts them, and their workers find them."""
+
     def submit(self, count: int) -> None:
         self.ask(count)
         self.started += count
@@ -77,27 +102,6 @@ class PostgresContender(Contender):
     @abstractmethod
     def end_of(self, started: Any) -> float | None:
         """When the one with that id ended, as its row says; None if it has not."""
-
-    def pids(self) -> dict[str, list[int]]:
-        return {"worker": [process.main_pid for process, _ in self.workers]}
-
-    def close(self) -> None:
-        for driver in (*(driver for _, driver in self.workers), self.client):
-            if driver is not None:
-                driver.close()
-        self._connection.close()
-
-    @cached_property
-    def _connection(self) -> Any:
-        connection = psycopg2.connect(libpq_url(named(self.stand.database_url, "bench")))
-        connection.autocommit = True
-        return connection
-
-    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """All rows of a statement."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement, values or None)
-            return list(cursor.fetchall())
 
 
 class CalledDirectly(PostgresContender):

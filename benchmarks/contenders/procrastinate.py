@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.contenders.base import Wrong
-from benchmarks.contenders.on_postgres import PATIENCE, PostgresContender
+from benchmarks.contenders.on_postgres import PATIENCE, Enqueued
 from tests.harness.wait import wait_for
 
 DONE = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'"
@@ -11,7 +11,7 @@ LAST = "SELECT extract(epoch FROM max(at))::float8 FROM procrastinate_events WHE
 ENDS = "SELECT status::text, count(*), max(attempts) FROM procrastinate_jobs GROUP BY status"
 
 
-class Procrastinate(PostgresContender):
+class Procrastinate(Enqueued):
     """With its notifications on; a worker works on one job at a time, as a child of a pool does."""
 
     name = "procrastinate"

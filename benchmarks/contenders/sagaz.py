@@ -1,7 +1,5 @@
 """sagaz on the same PostgreSQL: sagas in the caller's own process, a snapshot of each after each of its steps."""
 
-from typing import Any
-
 from benchmarks.contenders.base import Wrong
 from benchmarks.contenders.on_postgres import CalledDirectly
 
@@ -25,9 +23,6 @@ class Sagaz(CalledDirectly):
 
     def ended(self) -> bool:
         return bool(self.rows(ENDED, LAST)[0][0] == self.started)
-
-    def end_of(self, started: Any) -> float | None:
-        raise NotImplementedError("it is called, not asked")
 
     def check(self) -> None:
         # A snapshot of each step, and one at the end.
