@@ -44,7 +44,7 @@ def test_the_payload_comes_from_a_file_or_from_standard_input(
         (["order", "--payload", "{sku}"], "the payload (--payload) is not JSON: "),
         (["order", "--payload", "[1]"], "the payload is a list; a JSON object (a dict) is meant"),
         (["order", "--payload", "@/no/such/file"], "the payload cannot be read from /no/such/file: "),
-        (["order", "--payload", '{"x": "%s"}' % ("y" * 300_000)], "the payload has 300008 bytes, more than 262144"),
+        (["order", "--payload", '{"x": "%s"}' % ("y" * 300_000)], "the payload has 300009 bytes, more than 262144"),
         (["order", "--payload", '{"x": "\\u0000"}'], "the payload has a NUL character"),
         (["order", "--payload", '{"x": NaN}'], "the payload is not JSON: "),
         (["ordre"], "no saga 'ordre' is defined in this database; start a worker that loads it"),
