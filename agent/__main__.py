@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 from celery.worker import state
 
@@ -18,6 +20,8 @@ from agent.settings import AgentSettings
 
 def main() -> int:
     """Exit code 0 after a wish to stop, 1 (with one line) if it cannot start or its consumer failed."""
+    # Celery's own handler comes only when its worker starts; by then the agent has sent, and may be told to stop.
+    signal.signal(signal.SIGTERM, _stop_soon)
     try:
         settings = AgentSettings.from_env(os.environ)
         settings.home.mkdir(parents=True, exist_ok=True)
@@ -30,6 +34,10 @@ def main() -> int:
     os.chdir(settings.home)
     _log_to(settings.home / "agent.log")
     return _run(settings)
+
+
+def _stop_soon(_signal: int, _frame: Any) -> None:
+    state.should_stop = 0
 
 
 def _log_to(path: Path) -> None:

@@ -182,6 +182,15 @@ def test_sigterm_ends_an_agent_without_a_broker(
     assert agent.wait(20) == 0
 
 
+def test_sigterm_ends_an_agent_that_has_only_just_begun(platform: PlatformSide) -> None:
+    """A provider may stop what it has started a moment ago; Celery's handler is not there yet."""
+    agent = platform.start_agent()
+    log = platform.home / "agent.log"
+    wait_for(log.exists, 30)
+    agent.kill_main(signal.SIGTERM)
+    assert agent.wait(20) == 0
+
+
 def test_a_second_agent_of_one_worker_is_refused(platform: PlatformSide, agent: Process) -> None:
     second = platform.start_agent()
     assert second.wait() == 1

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -32,6 +33,10 @@ T = TypeVar("T")
 
 TIME_ALLOWED = 240.0
 """Seconds from the last disruption to the last end: a few leases (30 s) one after another, on a busy machine."""
+LAST_WORK = 120.0
+"""Seconds for a warm shutdown: an attempt's own limit (20 s), what Celery waits for a lost child's result (10 s), and
+what a child waits for an answer if its parent forgot its job just as it began (30 s, billiard's
+`_ensure_messages_consumed`; seen under load)."""
 STUBBORN = 120.0
 """Seconds for which a caller asks again, with the same key, while servers are away."""
 
@@ -223,12 +228,16 @@ def settle(system: System) -> None:
     """A warm shutdown: whatever attempt still runs reports, late or not."""
     for worker in system.step_workers:
         if worker.running():
-            worker.kill_main(15)
+            worker.kill_main(signal.SIGTERM)
 
     def told() -> str:
-        return "\n".join(worker.tail() for worker in system.step_workers if worker.running())
+        left = [worker for worker in system.step_workers if worker.running()]
+        for worker in left:
+            worker.kill_main(signal.SIGUSR1)  # Celery's: the stacks of its threads into its log
+        time.sleep(1)
+        return "\n".join(f"{worker.name}, children {worker.child_pids()}\n{worker.tail(100)}" for worker in left)
 
-    wait_for(lambda: not any(worker.running() for worker in system.step_workers), 60, told)
+    wait_for(lambda: not any(worker.running() for worker in system.step_workers), LAST_WORK, told)
 
 
 def _died(log: str) -> list[int]:
