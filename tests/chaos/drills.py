@@ -187,8 +187,8 @@ def hung_worker(drill: Drill) -> None:
 
 
 def doubled(drill: Drill) -> None:
-    """Every message of every saga, again and again while they run."""
-    for _ in range(6):
+    """Every message of every saga, again and again while they run; they leave processes free to take them."""
+    for _ in range(drill.system.concurrency):
         drill.start("scenario", one="slow:0.6", two="slow:0.6", three="slow:0.6")
     drill.starter.answers()
     for _ in range(6):
