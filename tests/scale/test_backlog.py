@@ -93,8 +93,7 @@ def test_ten_minutes_without_a_worker(
 
 LONG = 3000
 """Sagas: more than a queue may have before it is counted seldom, and its sagas put off for longer than a look."""
-LOOKS = """SELECT round(extract(epoch FROM wake_at - saga_now()))::int AS away, state, count(*), min(queue)
-FROM saga_instances LEFT JOIN saga_backlogs ON true GROUP BY 1, 2 ORDER BY 1"""
+LOOKS = "SELECT round(extract(epoch FROM wake_at - saga_now()))::int AS away, count(*) FROM saga_instances GROUP BY 1"
 AWAY = "SELECT count(*) FROM saga_instances WHERE wake_at > saga_now() + interval '5 s'"
 
 
