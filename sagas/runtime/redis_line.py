@@ -4,6 +4,8 @@ there, or to make redis-py's client, takes about as long as the command itself.
 
 from __future__ import annotations
 
+import select
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +27,8 @@ class Line:
         self._prefix = channel.global_keyprefix
         self._connection: Any = None
         self._unheard = 0
+        self._poll: Any = None
+        self._polled: Any = None
 
     def key(self, key: str) -> str:
         """As that channel names it there."""
@@ -36,7 +40,15 @@ class Line:
 
     def is_up(self) -> bool:
         """Whether it is connected, as far as this end knows: a server may close what is idle."""
-        return self._connection is not None and not self._connection.can_read()
+        line = self._connection
+        sock = line and line._sock
+        if sock is None or isinstance(sock, ssl.SSLSocket):  # who has read ahead
+            return line is not None and not line.can_read()
+        # redis-py tries to read, and catches what that raises: as long as all the rest of a first message.
+        if self._polled is not sock:
+            self._poll, self._polled = select.poll(), sock
+            self._poll.register(sock, select.POLLIN)
+        return not self._poll.poll(0)
 
     def say(self, commands: Sequence[Command]) -> None:
         """Send these, when what was said before is answered, by a connection that is up."""

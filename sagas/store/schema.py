@@ -88,6 +88,8 @@ saga_instances = Table(
     Column("completed_at", _TIME),
     Column("error", JSONB),
     Column("brought_by", UUID(as_uuid=True)),
+    # Whether there may be a claim: a claim says so, and whoever looks and finds none (`saga_rewake`).
+    Column("claimed", Boolean, nullable=False, server_default=_FALSE),
     # Ended, or due at some time: never neither (P14).
     # And one at a time, forward and back (P5).
     CheckConstraint(
@@ -98,7 +100,7 @@ saga_instances = Table(
     Index("idx_saga_instances_correlation", "correlation_id"),
     Index("idx_saga_instances_parent", "parent_saga_id", postgresql_where=text("parent_saga_id IS NOT NULL")),
     Index("idx_saga_instances_brought", "brought_by", postgresql_where=text("brought_by IS NOT NULL")),
-    Index("idx_saga_instances_live", "saga_id", postgresql_where=text("live_claims > 0")),
+    Index("idx_saga_instances_live", "saga_id", postgresql_where=text("claimed AND wake_at IS NOT NULL")),
     Index("idx_saga_instances_wake", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
     Index(
         "uq_saga_instances_key",

@@ -8,6 +8,9 @@ QUESTIONS = {
         WHERE live_claims <> (SELECT count(*) FROM saga_steps t WHERE t.saga_id = s.saga_id
             AND (lease_until IS NOT NULL OR state = 'WAITING'))
     """,
+    "R11: a live claim is found": """
+        SELECT saga_id FROM saga_instances WHERE live_claims > 0 AND NOT claimed
+    """,
     "P3, P5: a sequence has at most one live claim": """
         SELECT saga_id FROM saga_steps WHERE lease_until IS NOT NULL GROUP BY 1 HAVING count(*) > 1
     """,

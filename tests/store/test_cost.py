@@ -248,6 +248,30 @@ def test_steps_and_sagas_are_updated_in_place(lab: Lab) -> None:
     assert found == {"saga_steps": (10, 10), "saga_instances": (5, 5)}
 
 
+def test_a_step_by_a_message_of_its_own_is_updated_in_place(lab: Lab) -> None:
+    """Decision 0021: claimed and done apart from the others, it writes to no index either."""
+    counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = %s"
+    run = lab.run(a={}, b={}, c={}, d={})
+    run.do("a")
+    connection = lab.connect(autocommit=False)
+    try:
+        with connection.cursor() as cursor:
+            for step in "bc":
+                ids = (str(run.saga_id), step, str(uuid.uuid4()))
+                cursor.execute("SELECT saga_claim(%s, %s, false, %s, 'n', NULL, 1, 1, 10) AS answer", ids)
+                assert cursor.fetchone()["answer"]["verdict"] == "granted"
+                cursor.execute("SELECT saga_done(%s, %s, %s, 'null', true, 10) AS answer", ids)
+                assert cursor.fetchone()["answer"]["next"] == "continue"
+            found = {}
+            for table in ("saga_steps", "saga_instances"):
+                cursor.execute(counted, (table,))
+                found[table] = tuple(cursor.fetchone().values())
+        connection.commit()
+    finally:
+        connection.close()
+    assert found == {"saga_steps": (6, 6), "saga_instances": (4, 4)}
+
+
 def test_a_hint_of_the_next_undo_waits_for_no_disk(lab: Lab) -> None:
     """On the way back it only notes that the undo is published."""
     run = lab.run(a={}, b={})

@@ -25,9 +25,12 @@ def test_a_new_saga_whose_caller_publishes_is_due_two_seconds_later(lab: Lab) ->
 
 
 def test_a_claim_is_due_when_its_lease_ends(lab: Lab) -> None:
+    """It leaves the timer where it is; the look that comes too early puts it right, once."""
     run = lab.run(a={})
     run.claim("a")
+    assert due_in(run) == 0
 
+    assert lab.reconcile() == []
     assert due_in(run) == LEASE
 
 
@@ -35,6 +38,7 @@ def test_an_early_deadline_comes_first(lab: Lab) -> None:
     """R6: of lease and deadline the earlier."""
     run = lab.run(12.0, a={})
     run.claim("a")
+    lab.reconcile()
 
     assert due_in(run) == 12
 
@@ -43,8 +47,45 @@ def test_an_open_pivot_s_deadline_waits_for_it(lab: Lab) -> None:
     """R16: nothing can be decided before."""
     run = lab.run(12.0, p=PIVOT)
     run.claim("p")
+    lab.reconcile()
 
     assert due_in(run) == LEASE
+
+
+def test_a_timer_that_is_earlier_than_what_is_waited_for_sends_nothing(lab: Lab) -> None:
+    """R22: a message counts as lost two seconds after it was published, whenever its saga is looked at."""
+    lab.define("order", a={}, b={})
+    run = lab.start("order", published=True)
+    lab.advance(1.5)
+    run.do("a")
+    assert due_in(run) == 0.5
+    before = run.step("b")["look_at"]
+    lab.advance(0.5)
+
+    assert lab.reconcile() == []
+    assert (due_in(run), run.step("b")["look_at"]) == (1.5, before)
+    lab.advance(1.5)
+    assert [one["known"] for one in lab.reconcile()] == [False]
+
+
+@pytest.mark.parametrize("pause", [0.0, 3.0])
+def test_a_claim_is_found_whoever_has_looked_meanwhile(lab: Lab, pause: float) -> None:
+    """R11: and a saga without one is not looked at for it once somebody has looked."""
+    lab.define("order", a={}, b={})
+    run = lab.start("order", published=True)
+    found = "SELECT attempt_id FROM saga_claimed()"
+    for step in ("a", "b"):
+        attempt = run.claim(step)
+        lab.advance(pause)
+        lab.reconcile()
+        assert [str(one["attempt_id"]) for one in lab.sql(found)] == [str(attempt)]
+        run.commit(step, attempt)
+        assert lab.sql(found) == []
+        if step == "a":
+            assert run.row()["claimed"]
+            lab.advance(3)
+            lab.reconcile()
+            assert not run.row()["claimed"]
 
 
 def test_a_long_back_off_is_a_row(lab: Lab) -> None:
@@ -167,6 +208,7 @@ def test_the_questions_can_be_answered_with_no(lab: Lab) -> None:
     """The invariants themselves: each finds a row that was bent."""
     bent = {
         "P3:": "UPDATE saga_instances SET live_claims = 0",
+        "R11": "UPDATE saga_instances SET claimed = false",
         "P14, R6": "UPDATE saga_instances SET wake_at = saga_now() + interval '1 h'",
         "R6: not later": "UPDATE saga_instances SET wake_at = saga_now() + interval '1 h', deadline = saga_now()",
         "P6, R1": "UPDATE saga_steps SET effect_possible = true",
@@ -179,4 +221,4 @@ def test_the_questions_can_be_answered_with_no(lab: Lab) -> None:
         lab.sql(f"{change} WHERE saga_id = %s", str(run.saga_id))
         with pytest.raises(AssertionError, match=question):
             check(lab, run.saga_id)
-    assert len(QUESTIONS) == 14
+    assert len(QUESTIONS) == 15

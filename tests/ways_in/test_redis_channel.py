@@ -2,6 +2,7 @@
 
 import signal as signals
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,6 +57,18 @@ def test_a_step_is_taken_from_its_queue_and_the_next_one_put_there(
     assert [one["parent"] for one in begun] == [None, *(one["task_id"] for one in begun[:-1])]
     assert {one["root"] for one in begun} == {str(handle.saga_id)}
     wait_for(lambda: broker.hlen("unacked") == 0)
+
+
+@pytest.mark.saga_modules(SCENARIO, "tests.ways_in.handed")
+def test_a_message_is_handed_on_before_the_next_one_is_asked_for(
+    start_worker: StartWorker, saga_client: "SagaClient", effects: Effects
+) -> None:
+    """By Celery alone its process would get it in the event loop's next turn (decision 0021)."""
+    start_worker(env=BY_MESSAGES)
+    assert saga_client.start("scenario", plan()).result(timeout=30).outcome == "COMPLETED"
+    seen = [row.kind for row in effects.find() if row.kind in ("taken", "handed on", "asked")]
+    after = [two for one, two in pairwise(seen) if one == "taken"]
+    assert after == ["handed on"] * len(STEPS)
 
 
 def test_what_takes_time_is_noted_until_it_is_over(

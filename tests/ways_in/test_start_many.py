@@ -109,7 +109,7 @@ def test_one_message_brings_several_where_there_are_many(client: SagaClient, mes
 def test_no_payload_is_an_empty_one(client: SagaClient, query: Query) -> None:
     """As `start` takes it."""
     client.start_many("order", [None, {"n": 1}])  # type: ignore[list-item]
-    rows = query("SELECT context -> 'payload' AS payload FROM saga_instances ORDER BY saga_id")
+    rows = query("SELECT context -> 'payload' AS payload FROM saga_instances ORDER BY context")
     assert [row["payload"] for row in rows] == [{}, {"n": 1}]
 
 

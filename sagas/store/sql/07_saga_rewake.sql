@@ -1,7 +1,8 @@
--- wake_at is the least of everything the saga waits for (R6): recomputed by whoever changed any of it.
+-- wake_at is the least of everything the saga waits for (R6): recomputed by whoever brought any of it forward. What is put off
+-- is found out by the look that comes too early, and so is it that a claim has ended (`claimed`).
 CREATE OR REPLACE FUNCTION saga_rewake(p_saga uuid) RETURNS void
 LANGUAGE sql VOLATILE AS $$
-    UPDATE saga_instances i SET wake_at = CASE
+    UPDATE saga_instances i SET claimed = i.live_claims > 0, wake_at = CASE
         -- Paused: nothing but the end of a live claim is waited for.
         WHEN i.paused_at IS NOT NULL THEN coalesce((SELECT min(t.lease_until) FROM saga_steps t
             WHERE t.saga_id = i.saga_id AND t.lease_until IS NOT NULL), 'infinity')

@@ -33,7 +33,8 @@ BEGIN
         s.completed_at := v_now;
         s.wake_at := NULL;
     ELSE
-        s.wake_at := CASE WHEN s.paused_at IS NOT NULL THEN 'infinity' ELSE least(s.deadline, v_now + interval '2 s') END;
+        s.wake_at := CASE WHEN s.paused_at IS NOT NULL THEN 'infinity'
+            ELSE least(s.wake_at, s.deadline, v_now + interval '2 s') END;
         UPDATE saga_steps SET published_at = v_now, look_at = v_now + interval '2 s'
         WHERE saga_id = s.saga_id AND step_order = s.current_step;
     END IF;

@@ -33,13 +33,13 @@ BEGIN
     -- Losing the claim of an idempotent step in a crash costs a second run, no more (R13); others, and whatever is done,
     -- wait for the disk.
     IF v_idempotent AND NOT p_done THEN v_setting := set_config('synchronous_commit', 'off', true); END IF;
-    -- A claim that is handed on keeps the earliest end of its leases: reconcile looks then, in vain, and puts it right; till
-    -- then the row is updated in place, because nothing of it that an index holds has changed.
+    -- The timer is left where it is: reconcile looks then, in vain, and puts it right. Till then the row is updated in place,
+    -- because nothing of it that an index holds has changed.
     UPDATE saga_instances SET state = 'IN_PROGRESS', current_step = p_order,
-        live_claims = live_claims + 1 - p_done::integer,
+        live_claims = live_claims + 1 - p_done::integer, claimed = true,
         completions = completions + p_done::integer, pivot_passed = pivot_passed OR (pivot_open AND p_done),
         pivot_open = v_pivot OR (pivot_open AND NOT p_done),
-        wake_at = least(CASE WHEN p_done THEN wake_at END, v_lease,
+        wake_at = least(wake_at, v_lease,
             CASE WHEN NOT v_pivot AND (p_done OR NOT pivot_open) THEN deadline END)
     WHERE saga_id = p_saga;
     v_claim := jsonb_build_object('step', v_step, 'attempt', v_attempt, 'timeout_s', v_timeout);

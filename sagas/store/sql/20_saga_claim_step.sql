@@ -47,7 +47,7 @@ BEGIN
         claim_node = p_incarnation, claim_host = p_host, claim_pid = p_pid, claim_started = p_started,
         lease_until = t.lease_until, not_before = NULL, look_at = NULL, published_at = NULL, republished = 0
     WHERE step_id = t.step_id;
-    UPDATE saga_instances SET live_claims = live_claims + 1,
+    UPDATE saga_instances SET live_claims = live_claims + 1, claimed = true,
         wake_at = least(CASE WHEN NOT pivot_open THEN deadline END, t.lease_until)
     WHERE saga_id = s.saga_id;
     RETURN saga_grant_step(s, t);

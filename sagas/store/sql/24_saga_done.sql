@@ -64,7 +64,8 @@ BEGIN
         END IF;
     END IF;
     UPDATE saga_instances SET current_step = v_at, completions = v_done + 1, live_claims = 0,
-        pivot_passed = pivot_passed OR pivot_open, pivot_open = false, wake_at = least(deadline, v_now + interval '2 s')
+        pivot_passed = pivot_passed OR pivot_open, pivot_open = false,
+        wake_at = least(wake_at, deadline, v_now + interval '2 s')
     WHERE saga_id = p_saga;
     UPDATE saga_steps SET published_at = v_now, look_at = v_now + interval '2 s' WHERE saga_id = p_saga AND step_order = v_at;
     RETURN saga_answer(p_saga, 'continue', p_ride, false, v_at - 1, v_parent);

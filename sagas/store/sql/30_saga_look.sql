@@ -57,7 +57,8 @@ BEGIN
         RETURN NULL;
     END IF;
     v_known := t.published_at IS NULL;
-    IF NOT v_known AND NOT p_again THEN
+    -- What is published is looked for when its time has come: the saga's timer may be an earlier one's.
+    IF NOT v_known AND (NOT p_again OR t.look_at > v_now) THEN
         PERFORM saga_rewake(p_saga);
         RETURN NULL;
     END IF;

@@ -25,7 +25,7 @@ BEGIN
         RETURNING undo_queue INTO v_queue;
         IF FOUND THEN
             v_setting := set_config('synchronous_commit', 'off', true);
-            UPDATE saga_instances SET wake_at = v_now + interval '2 s' WHERE saga_id = p_saga;
+            UPDATE saga_instances SET wake_at = v_now + interval '2 s', claimed = false WHERE saga_id = p_saga;
             RETURN jsonb_build_object('saga_id', p_saga, 'saga_type', v_type, 'version', v_version, 'undo', true,
                 'known', true, 'queue', v_queue, 'since', v_now, 'route', saga_route(p_saga, true, 0));
         END IF;

@@ -22,7 +22,7 @@ BEGIN
             AND (t.not_before IS NULL OR t.not_before <= v_now)
         RETURNING t.saga_id
     )
-    UPDATE saga_instances s SET wake_at = CASE
+    UPDATE saga_instances s SET claimed = false, wake_at = CASE
         WHEN s.state IN ('PENDING', 'IN_PROGRESS') AND NOT s.pivot_open THEN least(v_next, s.deadline) ELSE v_next END
     FROM put_off WHERE s.saga_id = put_off.saga_id;
     GET DIAGNOSTICS v_count = ROW_COUNT;
