@@ -67,7 +67,7 @@ class PatientConsumer(Consumer):
 
     def _hand_out(self) -> None:
         """Give what was taken to a process that has nothing to do. Celery's pool does so in the event loop's next turn,
-        after the next message has been asked for: on an idle machine that is a tenth of a trivial chain's time.
+        after the next message has been asked for: 0.1 ms later, where the machine is idle (decision 0021).
         """
         pool, write = getattr(self.pool, "_pool", None), getattr(self.hub, "consolidate_callback", None)
         if write is not None and isinstance(pool, AsynPool) and pool.outbound_buffer:

@@ -64,7 +64,7 @@ def test_a_message_is_handed_on_before_the_next_one_is_asked_for(
     start_worker: StartWorker, saga_client: "SagaClient", effects: Effects
 ) -> None:
     """By Celery alone its process would get it in the event loop's next turn (decision 0021)."""
-    start_worker(env=BY_MESSAGES)
+    start_worker(env=BY_MESSAGES, arguments=("--prefetch-multiplier=4",))
     assert saga_client.start("scenario", plan()).result(timeout=30).outcome == "COMPLETED"
     seen = [row.kind for row in effects.find() if row.kind in ("taken", "handed on", "asked")]
     after = [two for one, two in pairwise(seen) if one == "taken"]
