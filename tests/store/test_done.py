@@ -284,3 +284,23 @@ def test_a_late_or_repeated_report_is_for_the_rules(lab: Lab) -> None:
     before = run.dump()
     assert run.commit("a", attempt)["verdict"] == "recorded"
     assert run.dump() == before
+
+
+@pytest.mark.parametrize("onward", [False, True], ids=["last", "onward"])
+def test_an_attempt_that_is_not_the_live_one_moves_nothing(lab: Lab, onward: bool) -> None:
+    """R4, R19: `saga_done` writes the saga's row first, and takes that back; its timer is brought forward at most."""
+    steps: dict[str, Any] = {"a": {}, "b": {}} if onward else {"a": {}}
+    run = lab.run(3600.0, **steps)
+    lost = run.lose("a")
+    live = run.claim("a")
+    lab.reconcile()
+    before = written(run)
+    then = Onward(("b",), uuid.uuid4()) if onward else None
+    assert run.commit("a", lost, output={"late": True}, onward=then)["verdict"] == "late"
+    after = written(run)
+    assert after.pop("saga 0 wake_at") <= before.pop("saga 0 wake_at")
+    assert [key for key in before if after[key] != before[key]] == []
+    assert {key.split()[0] for key in after.keys() - before.keys()} == {"event"}
+    answer = run.commit("a", live, output={"live": True}, onward=then)
+    assert (answer["verdict"], answer["next"]) == ("committed", "continue" if onward else "end")
+    assert run.step("a")["output_data"] == {"live": True}
