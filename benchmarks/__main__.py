@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, *ON_DEMAND, []], help=HELP)
     parser.add_argument("--only", type=_names, default=DEFAULT, help=f"of {','.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=_positive, default=5, help="alternating runs of each (5)")
-    parser.add_argument("--sagas", type=_positive, default=400, help="of a run for throughput (400)")
+    parser.add_argument("--sagas", type=_positive, default=1000, help="of a run for throughput (1000)")
     parser.add_argument("--latencies", type=_positive, default=100, help="sagas of a run for latency (100)")
     parser.add_argument("--steps", type=_sizes, default=(4, 64, 256, 1000), help="sizes for growth (4,64,256,1000)")
     parser.add_argument("--growth-steps", type=_positive, default=4000, help="in all, at each size (4000)")
