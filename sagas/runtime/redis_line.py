@@ -42,7 +42,8 @@ class Line:
         """Whether it is connected, as far as this end knows: a server may close what is idle."""
         line = self._connection
         sock = line and line._sock
-        if sock is None or isinstance(sock, ssl.SSLSocket):  # who has read ahead
+        # A socket of TLS has read ahead; and eventlet takes poll away.
+        if sock is None or isinstance(sock, ssl.SSLSocket) or not hasattr(select, "poll"):
             return line is not None and not line.can_read()
         # redis-py tries to read, and catches what that raises: as long as all the rest of a first message.
         if self._polled is not sock:

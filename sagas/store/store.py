@@ -218,6 +218,10 @@ class Store:
         backlogs = {queue: Backlog(**one) for queue, one in answer["backlogs"].items()}
         return Looked(answer["looked_at"], answer["found"], backlogs)
 
+    def put_right(self, limit: int) -> int:
+        """The timers of sagas that are due before anything of them is; how many, of so many that were asked."""
+        return int(self._call("SELECT saga_put_right(%s)", (limit,)))
+
     def waiting(self, queues: list[str]) -> dict[str, tuple[int, int]]:
         """How many sagas wait for a message in each of these queues, and how many messages they need."""
         answer = self._call("SELECT saga_waiting(%s)", (queues,))

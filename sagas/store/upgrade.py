@@ -36,6 +36,7 @@ ENTRY_POINTS = (
     "saga_mend(uuid, text, text, uuid, jsonb, text, text)",
     "saga_hint(uuid)",
     "saga_reconcile(integer, double precision)",
+    "saga_put_right(integer)",
     "saga_waiting(text[])",
     "saga_node_beat(uuid, text, text, integer, text[])",
     "saga_silent(double precision, double precision)",

@@ -25,7 +25,7 @@ OUTCOMES = {
 }
 STATEMENTS = (
     *("start", "claim_many", "commit_many", "prepare_undo", "cancel", "take_over", "hint"),
-    *("reconcile", "lost", "backlog", "put_off", "call_in", "silent_claims"),
+    *("reconcile", "put_right", "lost", "backlog", "put_off", "call_in", "silent_claims"),
 )
 BOTH = (
     *(f"commit {phase} {kind}" for phase, kinds in OUTCOMES.items() for kind in kinds),

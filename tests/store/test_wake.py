@@ -68,6 +68,32 @@ def test_a_timer_that_is_earlier_than_what_is_waited_for_sends_nothing(lab: Lab)
     assert [one["known"] for one in lab.reconcile()] == [False]
 
 
+def test_timers_that_come_too_early_are_put_right_at_once(lab: Lab) -> None:
+    """P13: what runs takes up none of a tick's looks; and what is due for anything at all is not touched."""
+    lab.define("order", timeout=100.0, a={}, b={})
+    lab.define("hasty", timeout=2.0, a={})
+    claimed, moved, late = (lab.start(name, published=True) for name in ("order", "order", "hasty"))
+    back, paused = lab.start("order", published=True), lab.start("order", published=True)
+    for run in (claimed, late, back, paused):
+        run.claim("a")
+    back.cancel()
+    lab.advance(1.5)
+    moved.do("a")
+    lost, unpublished = lab.start("order", published=True), lab.start("order")
+    lab.sql("UPDATE saga_instances SET paused_at = saga_now(), wake_at = saga_now() WHERE saga_id = %s", str(paused.saga_id))
+    lab.sql("UPDATE saga_instances SET wake_at = saga_now() WHERE saga_id = %s", str(lost.saga_id))
+    lab.sql("UPDATE saga_steps SET look_at = saga_now() WHERE saga_id = %s AND look_at IS NOT NULL", str(lost.saga_id))
+    lab.advance(0.5)
+    untouched = [run.dump() for run in (late, paused, lost, unpublished)]
+
+    assert lab.store.put_right(100) == 2
+    assert (due_in(claimed), due_in(moved)) == (LEASE - 2, 1.5)
+    assert [run.dump() for run in (late, paused, lost, unpublished)] == untouched
+    assert lab.store.put_right(100) == 0
+    for run in (claimed, moved, back, lost, unpublished):
+        check(lab, run.saga_id)
+
+
 @pytest.mark.parametrize("pause", [0.0, 3.0])
 def test_a_claim_is_found_whoever_has_looked_meanwhile(lab: Lab, pause: float) -> None:
     """R11: and a saga without one is not looked at for it once somebody has looked."""

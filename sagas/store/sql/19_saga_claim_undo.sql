@@ -23,8 +23,9 @@ BEGIN
         'transactional', transactional)
     INTO v_lease, v_claim;
     IF NOT FOUND THEN RETURN NULL; END IF;
-    -- As in saga_claim_forward: the timer is left where it is, and where a claim is handed on mostly nothing changes.
-    UPDATE saga_instances SET live_claims = 1, claimed = true, wake_at = least(wake_at, v_lease)
+    -- What is handed on keeps the earliest end of its leases, and mostly nothing changes.
+    UPDATE saga_instances SET live_claims = 1, claimed = true,
+        wake_at = least(CASE WHEN live_claims > 0 THEN wake_at END, v_lease)
     WHERE saga_id = p_saga AND (live_claims = 0 OR wake_at > v_lease);
     RETURN v_claim;
 END $$;
