@@ -80,7 +80,9 @@ def test_timers_that_come_too_early_are_put_right_at_once(lab: Lab) -> None:
     lab.advance(1.5)
     moved.do("a")
     lost, unpublished = lab.start("order", published=True), lab.start("order")
-    lab.sql("UPDATE saga_instances SET paused_at = saga_now(), wake_at = saga_now() WHERE saga_id = %s", str(paused.saga_id))
+    lab.sql(
+        "UPDATE saga_instances SET paused_at = saga_now(), wake_at = saga_now() WHERE saga_id = %s", str(paused.saga_id)
+    )
     lab.sql("UPDATE saga_instances SET wake_at = saga_now() WHERE saga_id = %s", str(lost.saga_id))
     lab.sql("UPDATE saga_steps SET look_at = saga_now() WHERE saga_id = %s AND look_at IS NOT NULL", str(lost.saga_id))
     lab.advance(0.5)
