@@ -53,7 +53,7 @@ class Costs:
 def test_what_has_stopped_does_not_wait_behind_what_runs(
     database_url: str, broker_server: BrokerServer, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tick has so many looks; sagas that run are due once in two seconds, and take up none of them (decision 0021)."""
+    """A tick has so many looks; sagas that run are due once in two seconds and take up none (decision 0021)."""
     for name, looks in (("PROBE", 2), ("BATCH", 2), ("MOST_BATCHES", 1)):
         monkeypatch.setattr(f"sagas.runtime.reconcile.{name}", looks)
     ours = engine(database_url, broker_server.url)
