@@ -45,7 +45,7 @@ class Line:
         # A socket of TLS has read ahead; and eventlet takes poll away.
         if sock is None or isinstance(sock, ssl.SSLSocket) or not hasattr(select, "poll"):
             return line is not None and not line.can_read()
-        # redis-py tries to read, and catches what that raises: as long as all the rest of a first message.
+        # redis-py tries to read, and catches what that raises: longer than to send a message, if the process is idle.
         if self._polled is not sock:
             self._poll, self._polled = select.poll(), sock
             self._poll.register(sock, select.POLLIN)

@@ -34,6 +34,12 @@ QUESTIONS = {
         WHERE s.state IN ('PENDING', 'IN_PROGRESS') AND t.step_order = s.current_step AND s.live_claims = 0
             AND s.wake_at > greatest(saga_now(), t.not_before, s.quiet_at) + interval '5 s'
     """,
+    "R22: a message that nobody has taken is looked for within 5 s": """
+        SELECT s.saga_id FROM saga_instances s JOIN saga_steps t USING (saga_id)
+        WHERE s.state IN ('PENDING', 'IN_PROGRESS') AND t.step_order = s.current_step AND s.live_claims = 0
+            AND s.paused_at IS NULL AND t.published_at IS NOT NULL
+            AND (t.look_at IS NULL OR t.look_at > greatest(saga_now(), t.not_before, s.quiet_at) + interval '5 s')
+    """,
     "R6: the same of the next undo": """
         SELECT s.saga_id FROM saga_instances s, saga_next_undo(s.saga_id) t
         WHERE s.state = 'COMPENSATING' AND s.live_claims = 0

@@ -243,10 +243,14 @@ def test_the_questions_can_be_answered_with_no(lab: Lab) -> None:
         "P9: at its end": "UPDATE saga_instances SET state = 'COMPLETED'",
         "P3: a step in progress": "UPDATE saga_steps SET lease_until = NULL",
     }
+    forgotten = lab.run(a={})
+    lab.sql("UPDATE saga_steps SET published_at = saga_now(), look_at = NULL")
+    with pytest.raises(AssertionError, match="R22"):
+        check(lab, forgotten.saga_id)
     for question, change in bent.items():
         run = lab.run(a={})
         run.claim("a")
         lab.sql(f"{change} WHERE saga_id = %s", str(run.saga_id))
         with pytest.raises(AssertionError, match=question):
             check(lab, run.saga_id)
-    assert len(QUESTIONS) == 15
+    assert len(QUESTIONS) == 16
