@@ -27,8 +27,6 @@ class Line:
         self._prefix = channel.global_keyprefix
         self._connection: Any = None
         self._unheard = 0
-        self._poll: Any = None
-        self._polled: Any = None
 
     def key(self, key: str) -> str:
         """As that channel names it there."""
@@ -46,10 +44,9 @@ class Line:
         if sock is None or isinstance(sock, ssl.SSLSocket) or not hasattr(select, "poll"):
             return line is not None and not line.can_read()
         # redis-py tries to read, and catches what that raises: longer than to send a message, if the process is idle.
-        if self._polled is not sock:
-            self._poll, self._polled = select.poll(), sock
-            self._poll.register(sock, select.POLLIN)
-        return not self._poll.poll(0)
+        poller = select.poll()
+        poller.register(sock, select.POLLIN)
+        return not poller.poll(0)
 
     def say(self, commands: Sequence[Command]) -> None:
         """Send these, when what was said before is answered, by a connection that is up."""

@@ -222,9 +222,18 @@ def test_a_step_of_a_long_saga_answers_as_much_as_one_of_a_short_saga(lab: Lab) 
     assert lab.store.outputs(run.saga_id).keys() == many.keys()
 
 
+def updates(cursor: Any) -> dict[str, tuple[int, int]]:
+    """Of this transaction, by table: how many, and how many of those wrote to no index."""
+    counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = %s"
+    found = {}
+    for table in ("saga_steps", "saga_instances"):
+        cursor.execute(counted, (table,))
+        found[table] = tuple(cursor.fetchone().values())
+    return found
+
+
 def test_steps_and_sagas_are_updated_in_place(lab: Lab) -> None:
     """Decision 0011: a step's two updates and its saga's write to no index, but for where a saga begins and ends."""
-    counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = %s"
     run, attempt = lab.run(a={}, b={}, c={}, d={}, e={}, f={}), uuid.uuid4()
     run.ask("a", attempt=attempt)
     connection = lab.connect(autocommit=False)
@@ -238,10 +247,7 @@ def test_steps_and_sagas_are_updated_in_place(lab: Lab) -> None:
                 )
                 assert cursor.fetchone()["answer"]["then"]["step"] == after
                 attempt = then
-            found = {}
-            for table in ("saga_steps", "saga_instances"):
-                cursor.execute(counted, (table,))
-                found[table] = tuple(cursor.fetchone().values())
+            found = updates(cursor)
         connection.commit()
     finally:
         connection.close()
@@ -250,7 +256,6 @@ def test_steps_and_sagas_are_updated_in_place(lab: Lab) -> None:
 
 def test_a_step_by_a_message_of_its_own_is_updated_in_place(lab: Lab) -> None:
     """Decision 0021: claimed and done apart from the others, it writes to no index either."""
-    counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = %s"
     run = lab.run(a={}, b={}, c={}, d={})
     run.do("a")
     connection = lab.connect(autocommit=False)
@@ -262,10 +267,7 @@ def test_a_step_by_a_message_of_its_own_is_updated_in_place(lab: Lab) -> None:
                 assert cursor.fetchone()["answer"]["verdict"] == "granted"
                 cursor.execute("SELECT saga_done(%s, %s, %s, 'null', true, 10) AS answer", ids)
                 assert cursor.fetchone()["answer"]["next"] == "continue"
-            found = {}
-            for table in ("saga_steps", "saga_instances"):
-                cursor.execute(counted, (table,))
-                found[table] = tuple(cursor.fetchone().values())
+            found = updates(cursor)
         connection.commit()
     finally:
         connection.close()

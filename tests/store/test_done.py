@@ -288,7 +288,7 @@ def test_a_late_or_repeated_report_is_for_the_rules(lab: Lab) -> None:
 
 @pytest.mark.parametrize("onward", [False, True], ids=["last", "onward"])
 def test_an_attempt_that_is_not_the_live_one_moves_nothing(lab: Lab, onward: bool) -> None:
-    """R4, R19: `saga_done` writes the saga's row first, and takes that back; its timer is brought forward at most."""
+    """R4, R19: nothing of the saga's row but its timer, which is brought forward at most."""
     steps: dict[str, Any] = {"a": {}, "b": {}} if onward else {"a": {}}
     run = lab.run(3600.0, **steps)
     lost = run.lose("a")

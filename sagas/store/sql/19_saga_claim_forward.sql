@@ -33,8 +33,8 @@ BEGIN
     -- Losing the claim of an idempotent step in a crash costs a second run, no more (R13); others, and whatever is done,
     -- wait for the disk.
     IF v_idempotent AND NOT p_done THEN v_setting := set_config('synchronous_commit', 'off', true); END IF;
-    -- The timer is left where it is: reconcile looks then, in vain, and puts it right. Till then the row is updated in place,
-    -- because nothing of it that an index holds has changed.
+    -- The timer is left where it is: reconcile finds that it comes too early, and puts it right (saga_put_right). Till then the
+    -- row is updated in place, because nothing of it that an index holds has changed.
     UPDATE saga_instances SET state = 'IN_PROGRESS', current_step = p_order,
         live_claims = live_claims + 1 - p_done::integer, claimed = true,
         completions = completions + p_done::integer, pivot_passed = pivot_passed OR (pivot_open AND p_done),
