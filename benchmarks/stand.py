@@ -44,7 +44,7 @@ class Stand:
         self.processes = processes
         self.database_url = database_url
         self.ends = processes.directory / "ends"
-        """Where the workers of a run for latency write when each task ended: a pipe with a name."""
+        """Where the worker of a run for latency tells when each task has ended: a Unix socket."""
 
     def start(self, name: str, command: list[str], env: Mapping[str, str]) -> Process:
         """Start a process of this run; it does not outlive it."""

@@ -1,6 +1,7 @@
 """What the apps of all Celery contenders have in common. Imports nothing of the project: other environments use it."""
 
 import os
+import socket
 import time
 from typing import Any
 
@@ -9,6 +10,8 @@ from celery import Celery, signals
 STEPS = int(os.environ.get("BENCH_STEPS", "4"))
 FAILS = os.environ.get("BENCH_FAILS") == "1"
 """The last step fails for good, and the ones before it are undone."""
+RECORD = 64
+"""Bytes of what is told of each task's end."""
 
 SETTINGS: dict[str, Any] = {
     "accept_content": ["json"],
@@ -28,14 +31,15 @@ def make_app(name: str) -> Celery:
 
 
 def _note_ends() -> None:
-    """Write `<saga id> <time>` at the end of each task to the pipe BENCH_ENDS, if there is one."""
+    """Write `<saga id> <time>` at the end of each task to the socket BENCH_ENDS, if there is one."""
     path = os.environ.get("BENCH_ENDS")
     if not path:
         return
-    # Opened before the pool forks; each write is one line, and none is mixed with another's.
-    file = os.open(path, os.O_WRONLY)
+    # Before the pool forks: its processes share the line, and each sends a record at once.
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(path)
 
     @signals.task_postrun.connect(weak=False)
     def note(args: Any = None, kwargs: Any = None, **_: Any) -> None:
         saga_id = kwargs.get("saga_id") or next(iter(args), "")
-        os.write(file, f"{saga_id} {time.time():.6f}\n".encode())
+        line.sendall(f"{saga_id} {time.time():.6f}".ljust(RECORD - 1).encode() + b"\n")

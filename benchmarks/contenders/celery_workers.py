@@ -1,18 +1,19 @@
 """What contenders that run on Celery's workers share."""
 
-import os
-import select
 import socket
+import struct
 import sys
 import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
 from celery import Celery
 
+from benchmarks.apps.shared import RECORD
 from benchmarks.contenders.base import Contender
 from sagas.cli.plans import last_line
 from tests.harness.processes import Process
@@ -44,7 +45,7 @@ class CeleryContender(Contender):
     def environment(self, name: str) -> dict[str, str]:
         """Of the process of that name."""
         env = {**self.job.environment, "BENCH_BROKER_URL": self.stand.servers.broker.url}
-        return {**env, "BENCH_ENDS": str(self.stand.ends)} if self.timed else env
+        return {**env, "BENCH_ENDS": str(self.stand.ends)} if self.timed and name == "worker" else env
 
     def worker(self, name: str, queues: tuple[str, ...], concurrency: int) -> Process:
         """Start a worker; `start` waits for it."""
@@ -55,15 +56,23 @@ class CeleryContender(Contender):
         return self.stand.celery(name, self.app, words, self.environment(name), self.python)
 
     @cached_property
-    def _ends(self) -> int:
-        """Read what each task's end writes, one line at once (pipe(7))."""
-        os.mkfifo(self.stand.ends)
-        # For writing, too: it is not at its end while nobody else writes.
-        return os.open(self.stand.ends, os.O_RDWR)
+    def _listener(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.stand.ends))
+        listener.listen()
+        return listener
+
+    @cached_property
+    def _ends(self) -> socket.socket:
+        """What its worker tells of each task's end. It is there: the worker has answered."""
+        line, _ = self._listener.accept()
+        # Not Python's own timeout: by that a read would return with the first record, and this process would wake up.
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(START), 0))
+        return line
 
     def start(self) -> None:
         if self.timed:
-            _ = self._ends  # there, before anybody writes
+            _ = self._listener  # there, before the worker is
         self._workers = {"worker": self.worker("worker", self.queues, self.stand.options.concurrency)}
         self._workers |= self.beside()
         for name in self.nodes():
@@ -110,15 +119,18 @@ class CeleryContender(Contender):
         begun, saga_id = self.publish(uuid.uuid4())
         self.started += 1
         ends: list[float] = []
-        deadline = time.monotonic() + START
-        while len(ends) < self.tasks():
-            # Nothing is asked, and this process sleeps: what it did meanwhile would be measured, too. The rows are
-            # checked at the end of the run.
-            if not select.select([self._ends], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise TimeoutError(f"{self.name}: a saga has not ended within {START:g} s")
-            lines = (line.partition(" ") for line in os.read(self._ends, 65536).decode().splitlines())
-            ends += [float(at) for of, _, at in lines if of == saga_id]
+        # Nothing is asked, and this process sleeps until all have ended: what it did meanwhile would be measured, too.
+        # The rows are checked at the end of the run.
+        while (more := self.tasks() - len(ends)) > 0:
+            lines = (line.split() for line in self._told(more * RECORD).splitlines())
+            ends += [float(at) for of, at in lines if of == saga_id]
         return max(ends) - begun
+
+    def _told(self, size: int) -> str:
+        with suppress(BlockingIOError):
+            if told := self._ends.recv(size, socket.MSG_WAITALL):
+                return told.decode()
+        raise TimeoutError(f"{self.name}: a saga has not ended within {START:g} s")
 
     def tasks(self) -> int:
         """Of one saga. Failing: the steps, the errback, and an undo of each step but the last."""
@@ -137,8 +149,9 @@ class CeleryContender(Contender):
         return dict(answers[_node("worker")]["total"])
 
     def close(self) -> None:
-        if self.timed:
-            os.close(self._ends)
+        for line in ("_ends", "_listener"):
+            if line in self.__dict__:
+                getattr(self, line).close()
         self.client.close()
         self._redis.close()
 
