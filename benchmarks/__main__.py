@@ -57,6 +57,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         rounds=arguments.rounds,
         sagas=arguments.sagas,
         latencies=arguments.latencies,
+        pause=arguments.pause,
         steps=arguments.steps,
         history=arguments.history,
         backlogs=arguments.backlogs,
@@ -90,6 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=5, help="alternating runs of each (5)")
     parser.add_argument("--sagas", type=_positive, default=1000, help="of a run for throughput (1000)")
     parser.add_argument("--latencies", type=_positive, default=100, help="sagas of a run for latency (100)")
+    parser.add_argument("--pause", type=float, default=Plan.pause, help="seconds between two of them (0.1)")
     parser.add_argument("--steps", type=_sizes, default=(4, 64, 256, 1000), help="sizes for growth (4,64,256,1000)")
     parser.add_argument("--growth-steps", type=_positive, default=4000, help="in all, at each size (4000)")
     parser.add_argument("--history", type=_positive, default=Plan.history, help="finished sagas stored (1000000)")

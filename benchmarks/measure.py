@@ -15,8 +15,6 @@ C = TypeVar("C", bound=Contender)
 
 POLL = 0.02
 WARM_UP = 40
-PAUSE = 0.02
-"""Seconds between two sagas that run alone."""
 
 
 def throughput(
@@ -60,8 +58,12 @@ def throughput(
         return result
 
 
-def latency(servers: Servers, options: Options, kind: type[Contender], job: Job, times: int) -> dict[str, Any]:
-    """Milliseconds of one saga at a time, from the call that starts it to the end of its last commit."""
+def latency(
+    servers: Servers, options: Options, kind: type[Contender], job: Job, times: int, pause: float
+) -> dict[str, Any]:
+    """Milliseconds of one saga at a time, from the call that starts it to the end of its last commit; `pause` (seconds)
+    after the one before it.
+    """
     with stand(servers, options) as place:
         contender = _started(kind, place, job, timed=True)
         try:
@@ -69,13 +71,13 @@ def latency(servers: Servers, options: Options, kind: type[Contender], job: Job,
                 contender.one()
             taken = []
             for _ in range(times):
-                time.sleep(PAUSE)
+                time.sleep(pause)
                 taken.append(1000 * contender.one())
             contender.check()
         finally:
             contender.close()
     cuts = statistics.quantiles(taken, n=20, method="inclusive")
-    return {"times": times, "p50": statistics.median(taken), "p95": cuts[-1], "ms": sorted(taken)}
+    return {"times": times, "p50": statistics.median(taken), "p95": cuts[-1], "pause": pause, "ms": sorted(taken)}
 
 
 def count(servers: Servers, options: Options, kind: type[Contender], job: Job, sagas: int) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def _latency(runs: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     for name, found in runs.items():
         p50, p95 = (f"{statistics.median(_each(found, key)):.1f}" for key in ("p50", "p95"))
         rows.append([name, p50, p95, _ratio(runs, name, "p50"), _ratio(runs, name, "p95")])
-    return "One saga at a time, milliseconds", ["latency", "p50", "p95", "ratio p50", "ratio p95"], rows
+    pauses = sorted({run["pause"] for found in runs.values() for run in found})
+    title = f"One saga at a time, {', '.join(f'{one:g}' for one in pauses)} s after the one before, milliseconds"
+    return title, ["latency", "p50", "p95", "ratio p50", "ratio p95"], rows
 
 
 def _counts(runs: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
