@@ -96,7 +96,7 @@ saga_instances = Table(
         "num_nonnulls(wake_at, completed_at) = 1 AND live_claims BETWEEN 0 AND 1", name="saga_instances_wake"
     ),
     Index("idx_saga_instances_type", "saga_type"),
-    Index("idx_saga_instances_state", "state"),
+    Index("idx_saga_instances_state", "state", "saga_id"),
     Index("idx_saga_instances_correlation", "correlation_id"),
     Index("idx_saga_instances_parent", "parent_saga_id", postgresql_where=text("parent_saga_id IS NOT NULL")),
     Index("idx_saga_instances_brought", "brought_by", postgresql_where=text("brought_by IS NOT NULL")),

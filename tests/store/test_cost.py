@@ -18,7 +18,7 @@ from sagas.settings import Settings
 from sagas.store.definitions import register
 from sagas.store.requests import StartRequest
 from sagas.store.store import Store
-from tests.store.lab import NODE, ONCE, Lab, build
+from tests.store.lab import NODE, ONCE, Lab, Run, build
 
 
 class Counted(psycopg2.extensions.connection):
@@ -272,6 +272,52 @@ def test_a_step_by_a_message_of_its_own_is_updated_in_place(lab: Lab) -> None:
     finally:
         connection.close()
     assert found == {"saga_steps": (6, 6), "saga_instances": (4, 4)}
+
+
+def test_a_statement_reads_the_rows_of_its_own_saga(lab: Lab) -> None:
+    """Decision 0022: also where no saga was on its way, and the tables small, when PostgreSQL looked at them last."""
+    lab.define("s", a={"undo": True}, b={})
+    lab.sql("ANALYZE")
+    connection = lab.connect(autocommit=False)
+    try:
+        with connection.cursor() as cursor:
+            there_and_back(cursor, lab.start("s"))  # the plans are made
+            connection.commit()
+            for number in range(100):
+                other = lab.start("s")
+                other.do("a")
+                if number % 2:
+                    other.do("b", outcome="failed")
+            run = lab.start("s")
+            there_and_back(cursor, run)
+            cursor.execute(
+                "SELECT relname, seq_tup_read + coalesce(idx_tup_fetch, 0) AS rows FROM pg_stat_xact_user_tables"
+                " WHERE relname IN ('saga_instances', 'saga_steps')"
+            )
+            rows = {one["relname"]: one["rows"] for one in cursor.fetchall()}
+        connection.commit()
+    finally:
+        connection.close()
+    assert run.state == "COMPENSATED"
+    # Eight and ten of each statement, the others left alone: it was 792 of saga_instances.
+    assert rows["saga_instances"] <= 48
+    assert rows["saga_steps"] <= 60
+
+
+def there_and_back(cursor: Any, run: Run) -> None:
+    """A step done, the next one failed, the first one undone: six statements."""
+    for step, undo, outcome in (("a", False, "done"), ("b", False, "failed"), ("a", True, "done")):
+        attempt = str(uuid.uuid4())
+        ids = (str(run.saga_id), step, undo, attempt)
+        cursor.execute("SELECT saga_claim(%s, %s, %s, %s, 'n', NULL, 1, 1, 10) AS answer", ids)
+        assert cursor.fetchone()["answer"]["verdict"] == "granted"
+        if outcome == "failed":
+            failed = "SELECT saga_commit(%s, %s, %s, 'failed', NULL, '{}', '[]', NULL, true) AS answer"
+            cursor.execute(failed, (*ids[:2], attempt))
+        else:
+            word = "saga_undone" if undo else "saga_done"
+            cursor.execute(f"SELECT {word}(%s, %s, %s, 'null', true, 10) AS answer", (*ids[:2], attempt))
+        assert cursor.fetchone()["answer"]["verdict"] == "committed"
 
 
 def test_a_hint_of_the_next_undo_waits_for_no_disk(lab: Lab) -> None:
