@@ -81,8 +81,8 @@ BY_INDEX = frozenset(
         "saga_put_right",
     )
 )
-"""Of those, what reads the rows of sagas that it is given or that are due, and no others. A connection keeps a plan until
-PostgreSQL has looked at its tables again; made while they were small, it would read all of a large one (0022).
+"""Of those, what reads the rows of sagas that it is given or that are due, and no others. A connection keeps a plan
+until PostgreSQL has looked at its tables again; made while they were small, it would read all of a large one (0022).
 """
 
 FORMER = (
