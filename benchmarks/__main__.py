@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shlex
 import signal
 import sys
@@ -91,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=5, help="alternating runs of each (5)")
     parser.add_argument("--sagas", type=_positive, default=1000, help="of a run for throughput (1000)")
     parser.add_argument("--latencies", type=_positive, default=100, help="sagas of a run for latency (100)")
-    parser.add_argument("--pause", type=float, default=Plan.pause, help="seconds between two of them (0.1)")
+    parser.add_argument("--pause", type=_seconds, default=Plan.pause, help="seconds between two of them (0.1)")
     parser.add_argument("--steps", type=_sizes, default=(4, 64, 256, 1000), help="sizes for growth (4,64,256,1000)")
     parser.add_argument("--growth-steps", type=_positive, default=4000, help="in all, at each size (4000)")
     parser.add_argument("--history", type=_positive, default=Plan.history, help="finished sagas stored (1000000)")
@@ -125,6 +126,15 @@ def _positive(text: str) -> int:
     if not text.strip().isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        if math.isfinite(seconds := float(text)) and seconds >= 0:
+            return seconds
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ class Plan:
     latencies: int = 100
     pause: float = 0.1
     """Seconds between two of them. After less than 0.05 the bare chain's worker is not idle yet: the shorter the pause,
-    the less one chain takes. Ours takes the same from 0.005 to 0.2."""
+    the less one chain takes. Ours takes the same from 0.005 to 0.2.
+    """
     counted: int = 50
     steps: Sequence[int] = (4, 64, 256, 1000)
     growth_steps: int = 4000
@@ -87,10 +88,10 @@ class Session:
             self.say(f"throughput {number} {name}: {figures['rate']:.0f} sagas/s")
 
     def _latency(self) -> None:
-        times = (self.plan.latencies, self.plan.pause)
         for number, name in self._alternating(self.plan.contenders):
             kind = CONTENDERS[name]
-            figures = measure.latency(self.servers, self.options, kind, Job(fails=kind.fails), *times)
+            job = Job(fails=kind.fails)
+            figures = measure.latency(self.servers, self.options, kind, job, self.plan.latencies, self.plan.pause)
             self._add("latency", name, figures)
             self.say(f"latency {number} {name}: p50 {figures['p50']:.1f} ms, p95 {figures['p95']:.1f} ms")
 
