@@ -18,8 +18,7 @@ from sagas.store.database import connect_engine
 VERSION_TABLE = "hodei_alembic_version"
 # Called from outside and therefore fixed in where they look and how long they wait for a lock (R21); what they call
 # inherits both. No session setting is needed, so a pooler in transaction mode is no obstacle.
-ENTRY_POINTS = (
-    "start_saga(text, jsonb, text, text, text, uuid)",
+BY_INDEX = (
     "saga_start(text, jsonb, text, text, text, uuid, jsonb, integer, boolean, jsonb)",
     "saga_start_many(text, jsonb, text, text, jsonb, boolean)",
     "saga_claim(uuid, text, boolean, uuid, text, text, integer, double precision, double precision, uuid)",
@@ -37,15 +36,23 @@ ENTRY_POINTS = (
     "saga_hint(uuid)",
     "saga_reconcile(integer, double precision)",
     "saga_put_right(integer)",
+    "saga_lost(uuid, integer)",
+    "saga_renew(uuid, text, uuid, double precision)",
+    "saga_event(text, text, jsonb, uuid, text, text, text)",
+)
+"""Entry points that read the rows of sagas that they are given or that are due, and no table from end to end.
+A connection keeps a plan until PostgreSQL has looked at its tables again; made while they were small, it would read all
+of a large one (decision 0022).
+"""
+ENTRY_POINTS = (
+    *BY_INDEX,
+    "start_saga(text, jsonb, text, text, text, uuid)",
     "saga_waiting(text[])",
     "saga_node_beat(uuid, text, text, integer, text[])",
     "saga_silent(double precision, double precision)",
-    "saga_lost(uuid, integer)",
     "saga_backlog(text, integer, integer, integer)",
     "saga_put_off(text, double precision, integer)",
     "saga_call_in(text, double precision, integer)",
-    "saga_renew(uuid, text, uuid, double precision)",
-    "saga_event(text, text, jsonb, uuid, text, text, text)",
     "saga_delivery_claim(bigint, uuid, text, text, integer, double precision, double precision, uuid)",
     "saga_delivery_settle(bigint, uuid, jsonb, double precision)",
     "saga_delivery_give_back(bigint, uuid, jsonb, double precision)",
@@ -58,32 +65,7 @@ ENTRY_POINTS = (
     "saga_relay_take(text, uuid, integer, double precision)",
     "saga_relay_taken(text, uuid, bigint[], jsonb)",
 )
-BY_INDEX = frozenset(
-    (
-        "saga_start",
-        "saga_start_many",
-        "saga_claim",
-        "saga_claim_many",
-        "saga_done",
-        "saga_undone",
-        "saga_commit",
-        "saga_commit_many",
-        "saga_hint",
-        "saga_prepare_undo",
-        "saga_renew",
-        "saga_take_over",
-        "saga_cancel",
-        "saga_pause",
-        "saga_mend",
-        "saga_lost",
-        "saga_event",
-        "saga_reconcile",
-        "saga_put_right",
-    )
-)
-"""Of those, what reads the rows of sagas that it is given or that are due, and no others. A connection keeps a plan
-until PostgreSQL has looked at its tables again; made while they were small, it would read all of a large one (0022).
-"""
+
 
 FORMER = (
     "saga_save",
@@ -140,7 +122,7 @@ def install_functions(connection: sa.Connection) -> None:
     for signature in ENTRY_POINTS:
         raw.execute(f"ALTER FUNCTION {signature} SET search_path = {schema}, pg_temp")
         raw.execute(f"ALTER FUNCTION {signature} SET lock_timeout = '5s'")
-        if signature.partition("(")[0] in BY_INDEX:
+        if signature in BY_INDEX:
             raw.execute(f"ALTER FUNCTION {signature} SET enable_seqscan = off")
 
 
