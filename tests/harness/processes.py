@@ -169,6 +169,8 @@ class Processes:
         own = {
             "PYTHONPATH": path,
             "PYTHONUNBUFFERED": "1",
+            # As where it is installed: our modules are compiled once, and not at each start of a process.
+            "PYTHONDONTWRITEBYTECODE": "",
             "HODEI_HOME": str(self.directory / "hodei"),
             MARK: self.mark,
         }
