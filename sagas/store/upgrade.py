@@ -16,8 +16,6 @@ from sagas.errors import StorageUnavailable
 from sagas.store.database import connect_engine
 
 VERSION_TABLE = "hodei_alembic_version"
-# Called from outside and therefore fixed in where they look and how long they wait for a lock (R21); what they call
-# inherits both. No session setting is needed, so a pooler in transaction mode is no obstacle.
 BY_INDEX = (
     "saga_start(text, jsonb, text, text, text, uuid, jsonb, integer, boolean, jsonb)",
     "saga_start_many(text, jsonb, text, text, jsonb, boolean)",
@@ -65,7 +63,9 @@ ENTRY_POINTS = (
     "saga_relay_take(text, uuid, integer, double precision)",
     "saga_relay_taken(text, uuid, bigint[], jsonb)",
 )
-
+"""Called from outside and therefore fixed in where they look and how long they wait for a lock (R21); what they call
+inherits both. No session setting is needed, so a pooler in transaction mode is no obstacle.
+"""
 
 FORMER = (
     "saga_save",
